@@ -1,0 +1,17 @@
+//! The pure heart of Kith: names, stamps, the replicated tree and its merge, the exchange
+//! between devices, the fetch plan and the wire format.
+//!
+//! Nothing here reads a clock, draws a random number, starts a thread or touches a disk: time,
+//! randomness and storage are arguments, and what is to happen outside is returned as values.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod clock;
+pub mod content;
+pub mod id;
+pub mod index;
+pub mod name;
+pub mod register;
+pub mod vector;
