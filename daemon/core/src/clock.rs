@@ -44,10 +44,6 @@ impl Hlc {
     #[must_use]
     pub const fn next(self, now: WallMs) -> Hlc {
         let wall = Hlc::at(now);
-        if wall.0 > self.0 {
-            wall
-        } else {
-            Hlc(self.0.saturating_add(1))
-        }
+        if wall.0 > self.0 { wall } else { Hlc(self.0.saturating_add(1)) }
     }
 }

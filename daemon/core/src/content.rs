@@ -73,10 +73,7 @@ impl Content {
     /// The content of an empty file.
     #[must_use]
     pub const fn empty() -> Self {
-        Content {
-            size_bytes: 0,
-            layout: Layout::Inline(Vec::new()),
-        }
+        Content { size_bytes: 0, layout: Layout::Inline(Vec::new()) }
     }
 }
 
@@ -114,10 +111,6 @@ impl Profile {
             0x2000_0000..0x10_0000_0000 => 256 << 10, // below 64 GiB
             _ => 1 << 20,
         };
-        Profile {
-            min_bytes: average_bytes / 2,
-            average_bytes,
-            max_bytes: average_bytes * 4,
-        }
+        Profile { min_bytes: average_bytes / 2, average_bytes, max_bytes: average_bytes * 4 }
     }
 }

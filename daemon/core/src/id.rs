@@ -56,10 +56,7 @@ pub struct Cursor {
 
 impl InodeId {
     /// The root directory of every share. No writer ever draws the number 0.
-    pub const ROOT: InodeId = InodeId(Dot {
-        writer: WriterId(0),
-        number: 0,
-    });
+    pub const ROOT: InodeId = InodeId(Dot { writer: WriterId(0), number: 0 });
 }
 
 impl ChunkId {

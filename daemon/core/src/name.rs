@@ -58,15 +58,11 @@ impl EntryName {
         const ROOM_FOR_ORDINAL: usize = 11;
         let bytes = self.as_bytes();
         let dot = bytes.iter().rposition(|byte| *byte == b'.');
-        let dot = dot
-            .filter(|at| *at > 0 && bytes.len() - at <= 32)
-            .unwrap_or(bytes.len());
+        let dot = dot.filter(|at| *at > 0 && bytes.len() - at <= 32).unwrap_or(bytes.len());
         let (stem, extension) = bytes.split_at(dot);
         // `/` and NUL can't stand in a name; a label is a device's name and a time.
-        let label: String = label
-            .chars()
-            .map(|c| if matches!(c, '/' | '\0') { '_' } else { c })
-            .collect();
+        let label: String =
+            label.chars().map(|c| if matches!(c, '/' | '\0') { '_' } else { c }).collect();
         let mut label = label.as_str();
         while label.len() > 120 {
             let mut cut = 120;
@@ -79,9 +75,7 @@ impl EntryName {
         let mut cut = stem.len().min(room);
         if cut < stem.len() {
             // 0b10xx_xxxx continues a UTF-8 character.
-            let border = (cut.saturating_sub(3)..=cut)
-                .rev()
-                .find(|at| stem[*at] & 0xc0 != 0x80);
+            let border = (cut.saturating_sub(3)..=cut).rev().find(|at| stem[*at] & 0xc0 != 0x80);
             cut = border.filter(|at| *at > 0).unwrap_or(cut);
         }
         let mut name: Vec<u8> = stem[..cut].to_vec();
@@ -149,13 +143,10 @@ mod tests {
 
     #[test]
     fn a_label_never_makes_a_name_too_long() {
-        for (stem, label) in [
-            ("é".repeat(127), "d".repeat(300)),
-            ("x".repeat(255), "laptop".into()),
-        ] {
-            let name = EntryName::new(stem.as_bytes())
-                .unwrap()
-                .labelled(&label, 4_000_000_000);
+        for (stem, label) in
+            [("é".repeat(127), "d".repeat(300)), ("x".repeat(255), "laptop".into())]
+        {
+            let name = EntryName::new(stem.as_bytes()).unwrap().labelled(&label, 4_000_000_000);
             assert!(name.as_bytes().len() <= NAME_MAX_BYTES);
             assert!(core::str::from_utf8(name.as_bytes()).is_ok());
         }

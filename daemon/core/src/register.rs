@@ -197,9 +197,7 @@ impl Inode {
     /// The version that is the file: of the versions that no other covers, the latest.
     #[must_use]
     pub fn latest(&self) -> Option<&Version> {
-        self.versions
-            .values()
-            .max_by(|a, b| (a.stamp, a.dot).cmp(&(b.stamp, b.dot)))
+        self.versions.values().max_by(|a, b| (a.stamp, a.dot).cmp(&(b.stamp, b.dot)))
     }
 
     /// Whether it is a file that nobody has published a version of: it is known to its own
@@ -213,9 +211,7 @@ impl Inode {
     #[must_use]
     pub fn known_versions(&self) -> VersionVector {
         let mut known: VersionVector = self.versions.keys().copied().collect();
-        self.versions
-            .values()
-            .for_each(|version| known.join(&version.context));
+        self.versions.values().for_each(|version| known.join(&version.context));
         known
     }
 
@@ -223,10 +219,7 @@ impl Inode {
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {
         let versions = self.versions.values().map(|version| version.stamp.hlc);
-        versions
-            .max()
-            .unwrap_or_default()
-            .max(self.attributes.stamp.hlc)
+        versions.max().unwrap_or_default().max(self.attributes.stamp.hlc)
     }
 }
 
@@ -234,18 +227,13 @@ impl Entry {
     /// Whether nobody who removed it had seen its present place.
     #[must_use]
     pub fn outlives_removal(&self) -> bool {
-        self.removal
-            .as_ref()
-            .is_none_or(|removal| self.place.stamp > removal.saw_place)
+        self.removal.as_ref().is_none_or(|removal| self.place.stamp > removal.saw_place)
     }
 
     /// When the latest change of any value here was made.
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {
-        let removed = self
-            .removal
-            .as_ref()
-            .map_or(Hlc::default(), |removal| removal.stamp.hlc);
+        let removed = self.removal.as_ref().map_or(Hlc::default(), |removal| removal.stamp.hlc);
         removed.max(self.place.stamp.hlc)
     }
 }

@@ -51,10 +51,7 @@ impl VersionVector {
 
     /// The last covered change of each writer, in the writers' order.
     pub fn dots(&self) -> impl Iterator<Item = Dot> + '_ {
-        self.0.iter().map(|(writer, number)| Dot {
-            writer: *writer,
-            number: *number,
-        })
+        self.0.iter().map(|(writer, number)| Dot { writer: *writer, number: *number })
     }
 
     /// How many writers have changes here.
