@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod clock;
+pub mod codec;
 pub mod content;
 pub mod id;
 pub mod index;
