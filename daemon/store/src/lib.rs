@@ -1,1 +1,18 @@
-//! Placeholder.
+//! This device's disk: the index of a share in SQLite, and the bytes of its files.
+//!
+//! Everything here is synchronous and knows no network. `docs/disk.md` describes what is where.
+
+pub mod bytes;
+mod database;
+mod error;
+mod handle;
+mod index;
+mod round;
+mod snapshot;
+mod store;
+mod transaction;
+
+pub use error::{OpenError, StoreError};
+pub use snapshot::Snapshot;
+pub use store::{Founding, Store};
+pub use transaction::Transaction;

@@ -1,0 +1,3 @@
+//! The replicated tree in SQL.
+
+pub(crate) mod key;

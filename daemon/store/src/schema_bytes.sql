@@ -1,0 +1,1 @@
+-- The second migration: where the bytes are. The first, for the tree, is schema.sql.

@@ -1,0 +1,127 @@
+//! The store of one share: its transactions, snapshots and syncs.
+
+use crate::bytes::Bytes;
+use crate::database::Database;
+use crate::round::Rounds;
+use crate::transaction::Memory;
+use crate::{OpenError, Snapshot, StoreError, Transaction};
+use kith_core::clock::WallMs;
+use kith_core::id::{DeviceId, ShareId, Tag, WriterId};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// This device's disk for one share. Clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) database: Arc<Database>,
+    pub(crate) bytes: Bytes,
+    /// What the one writer knows without reading. Locked only together with the writer, after it.
+    memory: Mutex<Memory>,
+    rounds: Rounds,
+    unclean: bool,
+}
+
+/// What a new index is founded with. An existing one is only checked to be of this share.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// The share.
+    pub share: ShareId,
+    /// This device.
+    pub device: DeviceId,
+    /// Its incarnation: random.
+    pub writer: WriterId,
+    /// Its name.
+    pub author: String,
+    /// The time.
+    pub now: WallMs,
+    /// The first transaction's tag: random.
+    pub tag: Tag,
+}
+
+impl Store {
+    /// Opens the store in `directory`, or founds one. The directory is made if it isn't there.
+    ///
+    /// # Errors
+    /// An [`OpenError`]; what is in the directory then stays as it is.
+    pub fn open(directory: &Path, founding: &Founding) -> Result<Store, OpenError> {
+        let opened = Database::open(directory)?;
+        let failed = |cause| OpenError::Store { directory: directory.into(), cause };
+        let bytes = Bytes::open(directory, &opened.database, opened.unclean).map_err(failed)?;
+        let inner = Inner {
+            database: Arc::new(opened.database),
+            bytes,
+            memory: Mutex::default(),
+            rounds: Rounds::default(),
+            unclean: opened.unclean,
+        };
+        let store = Store { inner: Arc::new(inner) };
+        Ok(store)
+    }
+
+    /// Whether the process that had the store open before ended without closing it.
+    #[must_use]
+    pub fn was_unclean(&self) -> bool {
+        self.inner.unclean
+    }
+
+    /// Runs `change` in a transaction: all of it is committed, or nothing if it fails.
+    ///
+    /// One transaction at a time: others wait. What is committed is seen by every snapshot that
+    /// begins afterwards, and is durable after the next [`sync`](Store::sync).
+    ///
+    /// # Errors
+    /// Those of `change`, and a [`StoreError`] if the commit fails.
+    pub fn write<T, E: From<StoreError>>(
+        &self,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let handle = self.inner.database.writer()?;
+        let mut memory = self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut transaction = Transaction::begin(&handle, &mut memory)?;
+        let done = change(&mut transaction)?;
+        transaction.commit()?;
+        self.inner.database.note_commit();
+        Ok(done)
+    }
+
+    /// A consistent state of the index: what is committed now.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Snapshot::begin(&self.inner.database)
+    }
+
+    /// Returns once everything that was committed before the call is on the disk: the bytes first,
+    /// then the index that names them. Callers at the same time share one sync.
+    ///
+    /// # Errors
+    /// [`StoreError::SyncFailed`] from the first failure on: what it covered may be lost.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let database = &self.inner.database;
+        self.inner.rounds.reach(
+            database.committed(),
+            || database.committed(),
+            || {
+                self.inner.bytes.sync_segments(database)?;
+                database.sync_log()
+            },
+        )
+    }
+
+    /// Makes everything durable and marks that the store was closed in order. Later calls, also
+    /// of clones, fail with [`StoreError::Closed`]. An error is logged: the next opening then
+    /// treats the stop as unclean.
+    pub fn close(&self) {
+        let closed = self.sync().and_then(|()| self.inner.database.close());
+        if let Err(cause) = closed
+            && !matches!(cause, StoreError::Closed)
+        {
+            tracing::warn!(%cause, "the store could not be closed in order");
+        }
+    }
+}
