@@ -1,3 +1,12 @@
-//! What the tests of the whole share: the simulator and stand-ins for disks and networks.
+//! What the tests of the whole share: the simulator, and real devices on a network of namespaces.
 
+pub mod binary;
+pub mod device;
+pub mod grove;
+pub mod lab;
 pub mod memory_index;
+pub mod notice;
+pub mod pulse;
+pub mod random;
+pub mod scratch;
+pub mod tree;
