@@ -273,7 +273,7 @@ pub enum FileError {
 /// What the kernel must forget because another device changed it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outdated {
-    /// What a name leads to. `child` is the node it led to, if it is gone.
+    /// What a name leads to, or whether it is there, and with it the directory's listing.
     Name {
         /// The directory.
         parent: Ino,
@@ -349,7 +349,15 @@ pub trait Volume: Send + Sync + 'static {
 
     /// Opens a file.
     fn open(&self, node: Ino, access: Access) -> Result<Handle, FileError>;
-    /// Up to `len` bytes from `offset`; fewer only at the file's end.
+    /// As [`Volume::read`], from what is on this device alone: `None` if bytes of the range are
+    /// absent. The caller then calls `read` from a thread that may wait.
+    fn read_here(
+        &self,
+        handle: Handle,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>, FileError>;
+    /// Up to `len` bytes from `offset`; fewer only at the file's end. May wait for the network.
     fn read(&self, handle: Handle, offset: u64, len: usize) -> Result<Vec<u8>, FileError>;
     /// Writes all of `bytes` at `offset`. Doesn't set the time of modification.
     fn write(&self, handle: Handle, offset: u64, bytes: &[u8]) -> Result<(), FileError>;
