@@ -20,3 +20,4 @@ pub mod operation;
 pub mod receive;
 pub mod register;
 pub mod vector;
+pub mod wire;

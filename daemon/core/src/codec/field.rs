@@ -16,6 +16,11 @@ impl Writer {
         Writer(Encoder::new(Vec::new()))
     }
 
+    /// Goes on after what `bytes` hold.
+    pub(crate) fn after(bytes: Vec<u8>) -> Self {
+        Writer(Encoder::new(bytes))
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0.into_writer()
     }

@@ -3,19 +3,19 @@
 use super::field::{Writer, read_array, read_map, read_tuple};
 use super::{DecodeError, WRITERS_MAX};
 use crate::clock::{Hlc, Stamp};
-use crate::id::{Dot, WriterId};
+use crate::id::{Cursor, Dot, Tag, WriterId};
 use crate::register::{AUTHOR_MAX_BYTES, Author, UnixTime};
 use crate::vector::VersionVector;
 use minicbor::Decoder;
 
 /// `[writer, number]`.
-pub(crate) fn write_dot(writer: &mut Writer, dot: Dot) {
+pub(super) fn write_dot(writer: &mut Writer, dot: Dot) {
     writer.array(2);
     writer.uint(dot.writer.0);
     writer.uint(dot.number);
 }
 
-pub(crate) fn read_dot(decoder: &mut Decoder<'_>) -> Result<Dot, DecodeError> {
+pub(super) fn read_dot(decoder: &mut Decoder<'_>) -> Result<Dot, DecodeError> {
     read_tuple(decoder, "a dot", 2)?;
     Ok(Dot { writer: WriterId(decoder.u64()?), number: decoder.u64()? })
 }
@@ -70,6 +70,20 @@ pub(super) fn read_time(decoder: &mut Decoder<'_>) -> Result<UnixTime, DecodeErr
     } else {
         Err(DecodeError::Bounds("a time's nanoseconds"))
     }
+}
+
+/// `[writer, number, tag]`.
+pub(crate) fn write_cursor(writer: &mut Writer, cursor: Cursor) {
+    writer.array(3);
+    writer.uint(cursor.writer.0);
+    writer.uint(cursor.number);
+    writer.uint(cursor.tag.0);
+}
+
+pub(crate) fn read_cursor(decoder: &mut Decoder<'_>) -> Result<Cursor, DecodeError> {
+    read_tuple(decoder, "a cursor", 3)?;
+    let writer = WriterId(decoder.u64()?);
+    Ok(Cursor { writer, number: decoder.u64()?, tag: Tag(decoder.u64()?) })
 }
 
 /// A map from writers to numbers, in the writers' order.
