@@ -9,4 +9,5 @@ pub mod notice;
 pub mod pulse;
 pub mod random;
 pub mod scratch;
+pub mod source;
 pub mod tree;
