@@ -12,6 +12,7 @@ pub mod clock;
 pub mod codec;
 pub mod content;
 pub mod effect;
+pub mod exchange;
 pub mod id;
 pub mod index;
 pub mod merge;

@@ -61,13 +61,9 @@ pub(crate) fn read_inode(decoder: &mut Decoder<'_>) -> Result<Inode, DecodeError
         }
         Ok(true)
     })?;
-    let kind = need(kind, "an inode's kind")?;
-    if kind != Kind::File && !versions.is_empty() {
-        return Err(DecodeError::Bounds(VERSIONS));
-    }
     Ok(Inode {
         id: need(id, "an inode's id")?,
-        kind,
+        kind: need(kind, "an inode's kind")?,
         attributes: need(attributes, "an inode's attributes")?,
         versions,
         unread,

@@ -1,0 +1,449 @@
+//! How two devices bring each other up to date: one session for each connection and share.
+//!
+//! Each side says Hello, and then sends what comes in its own log after the place that the other
+//! has reached, leaving out what the other knows already. Once the other has had all of the log,
+//! it is told what the sender knew, and takes that over. So the work is proportional to what
+//! changed, goes on where it broke off, and passes through third devices.
+//!
+//! A session is plain memory, lost with its connection. What must last is in the index: the
+//! place reached in each device's log, put there in the transaction that brings what precedes it.
+
+mod reincarnation;
+
+use crate::codec::WRITERS_MAX;
+use crate::effect::Effect;
+use crate::id::{Cursor, DeviceId, Dot, ShareId, Tag, WriterId};
+use crate::index::{Index, IndexRead, Register, ReplicaState};
+use crate::operation::Context;
+use crate::receive;
+use crate::register::{Author, Entry, Inode};
+use crate::vector::VersionVector;
+use crate::wire::{BATCH_REGISTERS_MAX, Message, Versions, register_size_bytes};
+use alloc::collections::BTreeSet;
+use alloc::vec;
+use alloc::vec::Vec;
+
+pub use reincarnation::reincarnate;
+
+/// A batch is closed once its registers have this size.
+pub const BATCH_TARGET_BYTES: usize = 256 << 10;
+/// An inode whose register is larger goes out in parts, each with some of its versions.
+const PART_BYTES: usize = 512 << 10;
+/// After so many registers that the peer knows, an empty batch moves its cursor.
+const FILTERED_MAX: usize = 4 * BATCH_REGISTERS_MAX;
+/// How many changes that the peer itself sent are remembered, so as not to be sent back to it
+/// before it says what it knows.
+const HEARD_MAX: usize = 1 << 17;
+
+/// Why a peer's message can't be taken. The connection is closed with this reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// The peer speaks other versions of the protocol.
+    #[error("the other device speaks versions {oldest} to {newest} of the protocol: update Kith")]
+    Versions {
+        /// The oldest that it speaks.
+        oldest: u32,
+        /// The newest that it speaks.
+        newest: u32,
+    },
+    /// The stream is about another share.
+    #[error("the other device means another share")]
+    Share,
+    /// Something else came before a Hello.
+    #[error("a message came before the greeting")]
+    NotGreeted,
+    /// A second Hello came.
+    #[error("the greeting came twice")]
+    GreetedTwice,
+    /// A message doesn't begin where the last one ended.
+    #[error("a message about {after} came where {reached} was reached")]
+    Gap {
+        /// Where it begins.
+        after: u64,
+        /// What was reached.
+        reached: u64,
+    },
+    /// A message ends before it begins, or in another writer's log.
+    #[error("a message's end is not in the log it is about")]
+    End,
+    /// More writers than a share can have.
+    #[error("more than {WRITERS_MAX} writers")]
+    Writers,
+    /// This device's index goes on under a new writer, so that the session must begin again.
+    #[error("this device goes on under a new writer")]
+    Reincarnated,
+}
+
+/// Why a message wasn't taken; the transaction is to be rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiveError<E> {
+    /// The peer broke the protocol.
+    #[error("the other device broke the protocol: {0}")]
+    Protocol(ProtocolError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] E),
+}
+
+/// What the peer said of itself.
+#[derive(Clone, Debug)]
+struct Peer {
+    /// Its writer.
+    writer: WriterId,
+    /// Its name.
+    author: Author,
+    /// What it is known to know.
+    knowledge: VersionVector,
+    /// The place in its log up to which everything came, in this session. Before its first
+    /// message that is either where the index says, or 0.
+    reached: Option<u64>,
+    /// Changes that it sent and hasn't said that it knows: it does.
+    heard: BTreeSet<Dot>,
+}
+
+/// The exchange of one share over one connection.
+#[derive(Clone, Debug)]
+pub struct Session {
+    device: DeviceId,
+    share: ShareId,
+    writer: WriterId,
+    /// Where this device had come in the peer's log when the session began.
+    cursor: Option<Cursor>,
+    peer: Option<Peer>,
+    /// The place in this device's log up to which the peer has had everything.
+    sent: u64,
+    /// Parts of a large register that come next, the last one first, and the register's place.
+    parts: (u64, Vec<Register>),
+    /// What was last said to be known, and where.
+    stated: Option<(u64, VersionVector)>,
+}
+
+/// Everything that a replica knows: what it knows of others, and all of its own changes.
+#[must_use]
+pub fn full_knowledge(state: &ReplicaState) -> VersionVector {
+    let mut knowledge = state.knowledge.clone();
+    knowledge.include(Dot { writer: state.writer, number: state.number });
+    knowledge
+}
+
+/// The end of the log, as a cursor.
+fn cursor_at<I: IndexRead>(index: &I, writer: WriterId, number: u64) -> Result<Cursor, I::Error> {
+    let tag = index.tag(number)?.unwrap_or(Tag(0));
+    Ok(Cursor { writer, number, tag })
+}
+
+/// The changes that made a register's values what they are.
+fn dots(register: &Register) -> Vec<Dot> {
+    match register {
+        Register::Inode(Inode { attributes, versions, .. }) => {
+            let mut dots = vec![attributes.dot];
+            dots.extend(versions.keys());
+            dots
+        }
+        Register::Entry(Entry { place, removal, .. }) => {
+            let mut dots = vec![place.dot];
+            dots.extend(removal.iter().flat_map(|removal| removal.dots.dots()));
+            dots
+        }
+    }
+}
+
+/// The register, or if it is too large for a message, several that merge to it.
+fn parts(register: Register) -> Vec<Register> {
+    match register {
+        Register::Inode(mut inode)
+            if inode.versions.len() > 1
+                && register_size_bytes(&Register::Inode(inode.clone())) > PART_BYTES =>
+        {
+            let middle = inode.versions.keys().nth(inode.versions.len() / 2).copied();
+            let middle = middle.expect("half of a length is below it");
+            let rest = inode.versions.split_off(&middle);
+            let rest = Inode { versions: rest, ..inode.clone() };
+            let mut all = parts(Register::Inode(inode));
+            all.extend(parts(Register::Inode(rest)));
+            all
+        }
+        register => vec![register],
+    }
+}
+
+impl Session {
+    /// Begins a session with `peer`, and answers the greeting to send first.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn open<I: IndexRead>(index: &I, peer: DeviceId) -> Result<(Session, Message), I::Error> {
+        let state = index.state()?;
+        let cursor = index.cursor(peer)?;
+        let hello = Message::Hello {
+            versions: Versions::OURS,
+            share: state.share,
+            head: cursor_at(index, state.writer, state.number)?,
+            knowledge: full_knowledge(&state),
+            cursor,
+            author: state.author.clone(),
+        };
+        let session = Session {
+            device: peer,
+            share: state.share,
+            writer: state.writer,
+            cursor,
+            peer: None,
+            sent: 0,
+            parts: (0, Vec::new()),
+            stated: None,
+        };
+        Ok((session, hello))
+    }
+
+    /// What the peer is known to know, once it has said Hello.
+    #[must_use]
+    pub fn peer_knowledge(&self) -> Option<&VersionVector> {
+        self.peer.as_ref().map(|peer| &peer.knowledge)
+    }
+
+    /// The peer's name, once it has said Hello.
+    #[must_use]
+    pub fn peer_author(&self) -> Option<&str> {
+        self.peer.as_ref().map(|peer| peer.author.as_str())
+    }
+
+    /// Takes one message, in the transaction that `index` is. `new_writer` is random, and used
+    /// if the message proves that this device's index was rolled back or cloned: then the answer
+    /// is [`Effect::Reincarnated`], and this session and all others are to be opened again.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; the transaction is to be rolled back and the connection to be closed.
+    pub fn receive<I: Index>(
+        &mut self,
+        index: &mut I,
+        context: Context,
+        new_writer: WriterId,
+        message: Message,
+    ) -> Result<Vec<Effect>, ReceiveError<I::Error>> {
+        let state = index.state()?;
+        if state.writer != self.writer {
+            return Err(ReceiveError::Protocol(ProtocolError::Reincarnated));
+        }
+        if let Some(below) = self.proof_of_rollback(index, &state, &message)? {
+            let confirmed = index.cursor(state.device)?.filter(|own| own.writer == state.writer);
+            let confirmed = confirmed.map_or(0, |own| own.number).min(below - 1);
+            reincarnate(index, context, new_writer, confirmed)?;
+            return Ok(vec![Effect::Reincarnated]);
+        }
+        let stored = self.cursor;
+        match message {
+            Message::Hello { versions, share, head, knowledge, cursor, author } => {
+                self.check_greeting(versions, share)?;
+                if let Some(cursor) = cursor.filter(|cursor| cursor.writer == state.writer) {
+                    self.sent = cursor.number;
+                    confirm(index, &state, cursor)?;
+                }
+                let (writer, heard) = (head.writer, BTreeSet::new());
+                self.peer = Some(Peer { writer, author, knowledge, reached: None, heard });
+                Ok(Vec::new())
+            }
+            Message::Batch { after, registers, upto } => {
+                let (device, peer) = self.greeted()?;
+                let reached = advance(peer, stored, after, upto)?;
+                let made = registers.iter().flat_map(dots);
+                let made: Vec<Dot> = made.filter(|dot| !peer.knowledge.covers(*dot)).collect();
+                let effects = receive::receive(index, context, registers)?;
+                index.put_cursor(device, upto)?;
+                peer.reached = Some(reached);
+                if peer.heard.len() + made.len() <= HEARD_MAX {
+                    peer.heard.extend(made);
+                }
+                Ok(effects)
+            }
+            Message::Knowledge { after, at, knowledge } => {
+                let (device, peer) = self.greeted()?;
+                let reached = advance(peer, stored, after, at)?;
+                let mut state = state;
+                let theirs = knowledge.dots().filter(|dot| dot.writer != state.writer);
+                theirs.for_each(|dot| state.knowledge.include(dot));
+                if state.knowledge.len() >= WRITERS_MAX {
+                    return Err(ReceiveError::Protocol(ProtocolError::Writers));
+                }
+                index.put_state(&state)?;
+                index.put_cursor(device, at)?;
+                peer.reached = Some(reached);
+                peer.learn(&knowledge)?;
+                Ok(Vec::new())
+            }
+            Message::Status { knowledge, .. } => {
+                let (_, peer) = self.greeted()?;
+                peer.learn(&knowledge)?;
+                Ok(Vec::new())
+            }
+            Message::Announce { .. } => {
+                self.greeted()?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The next message to send, from a snapshot that the caller makes durable before it sends.
+    /// `None`: there is nothing new, or the peer hasn't said Hello.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn next<I: IndexRead>(&mut self, index: &I) -> Result<Option<Message>, I::Error> {
+        let state = index.state()?;
+        let Some(peer) = self.peer.as_ref().filter(|_| state.writer == self.writer) else {
+            return Ok(None);
+        };
+        let after = self.sent;
+        if let Some(part) = self.parts.1.pop() {
+            if self.parts.1.is_empty() {
+                self.sent = self.parts.0;
+            }
+            let upto = cursor_at(index, state.writer, self.sent)?;
+            return Ok(Some(Message::Batch { after, registers: vec![part], upto }));
+        }
+        let (mut at, mut size, mut seen) = (after, 0, 0);
+        let mut batch = Vec::new();
+        'filling: while at < state.number && seen < FILTERED_MAX {
+            let changes = index.changes_after(at, BATCH_REGISTERS_MAX)?;
+            let is_all = changes.len() < BATCH_REGISTERS_MAX;
+            for (place, register) in changes {
+                seen += 1;
+                if !dots(&register).into_iter().all(|dot| peer.has(dot)) {
+                    let bytes = register_size_bytes(&register);
+                    let full =
+                        size + bytes > BATCH_TARGET_BYTES || batch.len() == BATCH_REGISTERS_MAX;
+                    if full && !batch.is_empty() {
+                        break 'filling;
+                    }
+                    if bytes > PART_BYTES {
+                        self.parts = (place, parts(register));
+                        self.parts.1.reverse();
+                        return self.next(index);
+                    }
+                    size += bytes;
+                    batch.push(register);
+                }
+                at = place;
+            }
+            if is_all {
+                at = state.number;
+            }
+        }
+        if batch.is_empty() && at == state.number {
+            let knowledge = full_knowledge(&state);
+            if self.stated.as_ref() == Some(&(at, knowledge.clone())) {
+                return Ok(None);
+            }
+            self.sent = at;
+            self.stated = Some((at, knowledge.clone()));
+            let at = cursor_at(index, state.writer, at)?;
+            return Ok(Some(Message::Knowledge { after, at, knowledge }));
+        }
+        self.sent = at;
+        let upto = cursor_at(index, state.writer, at)?;
+        Ok(Some(Message::Batch { after, registers: batch, upto }))
+    }
+
+    /// Whether a message proves that this device's index was rolled back or cloned; and if so, the
+    /// least number of which that is certain.
+    fn proof_of_rollback<I: IndexRead>(
+        &self,
+        index: &I,
+        state: &ReplicaState,
+        message: &Message,
+    ) -> Result<Option<u64>, I::Error> {
+        let beyond = |knowledge: &VersionVector| {
+            Some(state.number + 1).filter(|_| knowledge.number(state.writer) > state.number)
+        };
+        Ok(match message {
+            Message::Hello { share, .. } if *share != self.share => None,
+            Message::Hello { head, .. } if head.writer == state.writer => {
+                Some(head.number.min(state.number) + 1)
+            }
+            Message::Hello { cursor: Some(cursor), knowledge, .. }
+                if cursor.writer == state.writer && cursor.number > 0 =>
+            {
+                let is_known =
+                    cursor.number <= state.number && index.tag(cursor.number)? == Some(cursor.tag);
+                if is_known { beyond(knowledge) } else { Some(cursor.number) }
+            }
+            Message::Hello { knowledge, .. }
+            | Message::Knowledge { knowledge, .. }
+            | Message::Status { knowledge, .. } => beyond(knowledge),
+            Message::Batch { registers, .. } => {
+                let own = registers.iter().flat_map(dots).filter(|dot| dot.writer == state.writer);
+                let is_beyond = own.map(|dot| dot.number).any(|number| number > state.number);
+                is_beyond.then_some(state.number + 1)
+            }
+            Message::Announce { .. } => None,
+        })
+    }
+
+    fn check_greeting<E>(&self, versions: Versions, share: ShareId) -> Result<(), ReceiveError<E>> {
+        let error = if self.peer.is_some() {
+            ProtocolError::GreetedTwice
+        } else if Versions::OURS.common(versions).is_none() {
+            ProtocolError::Versions { oldest: versions.oldest, newest: versions.newest }
+        } else if share != self.share {
+            ProtocolError::Share
+        } else {
+            return Ok(());
+        };
+        Err(ReceiveError::Protocol(error))
+    }
+
+    fn greeted<E>(&mut self) -> Result<(DeviceId, &mut Peer), ReceiveError<E>> {
+        let peer = self.peer.as_mut().ok_or(ReceiveError::Protocol(ProtocolError::NotGreeted))?;
+        Ok((self.device, peer))
+    }
+}
+
+impl Peer {
+    /// Whether it has what the change made.
+    fn has(&self, dot: Dot) -> bool {
+        self.knowledge.covers(dot) || self.heard.contains(&dot)
+    }
+
+    fn learn<E>(&mut self, knowledge: &VersionVector) -> Result<(), ReceiveError<E>> {
+        self.knowledge.join(knowledge);
+        if self.knowledge.len() > WRITERS_MAX {
+            return Err(ReceiveError::Protocol(ProtocolError::Writers));
+        }
+        let known = &self.knowledge;
+        self.heard.retain(|dot| !known.covers(*dot));
+        Ok(())
+    }
+}
+
+/// Checks that a message goes on where the last one ended, and answers where it ends itself.
+fn advance<E>(
+    peer: &Peer,
+    cursor: Option<Cursor>,
+    after: u64,
+    upto: Cursor,
+) -> Result<u64, ReceiveError<E>> {
+    // The peer's first message begins where the index says, or at 0 if the peer has reason to.
+    let stored = cursor.filter(|cursor| cursor.writer == peer.writer);
+    let reached = match peer.reached {
+        Some(reached) => reached,
+        None if after == 0 => 0,
+        None => stored.map_or(0, |cursor| cursor.number),
+    };
+    if after != reached {
+        return Err(ReceiveError::Protocol(ProtocolError::Gap { after, reached }));
+    }
+    if upto.writer != peer.writer || upto.number < after {
+        return Err(ReceiveError::Protocol(ProtocolError::End));
+    }
+    Ok(upto.number)
+}
+
+/// Remembers that a peer holds this device's log up to `cursor` as it is. What a device has
+/// reached in its own log is what others have confirmed of it.
+fn confirm<I: Index>(index: &mut I, state: &ReplicaState, cursor: Cursor) -> Result<(), I::Error> {
+    let before = index.cursor(state.device)?.filter(|own| own.writer == state.writer);
+    if before.is_some_and(|own| own.number >= cursor.number) {
+        return Ok(());
+    }
+    index.put_cursor(state.device, cursor)
+}
