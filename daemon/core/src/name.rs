@@ -8,6 +8,9 @@ use core::fmt;
 /// The longest name, in bytes, as on every Linux filesystem.
 pub const NAME_MAX_BYTES: usize = 255;
 
+/// What a labelled name leaves free for a space and ten digits.
+const ROOM_FOR_ORDINAL: usize = 11;
+
 /// One name in a directory: 1 to 255 bytes, without `/` and NUL, and neither `.` nor `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryName(Box<[u8]>);
@@ -52,14 +55,15 @@ impl EntryName {
     ///
     /// The stem is cut so that the result keeps within 244 bytes before the ordinal and 255 with
     /// it, at a character's border where the name is UTF-8. An extension is what follows the last
-    /// dot, if that is neither the first byte nor more than 32 bytes from the end.
+    /// dot, if that is neither the first byte nor more than 32 bytes from the end, and has neither
+    /// a space nor a `)`: so an ordinal's place can be told from the name alone.
     #[must_use]
     pub fn labelled(&self, label: &str, ordinal: u32) -> EntryName {
-        const ROOM_FOR_ORDINAL: usize = 11;
         let bytes = self.as_bytes();
         let dot = bytes.iter().rposition(|byte| *byte == b'.');
-        let dot = dot.filter(|at| *at > 0 && bytes.len() - at <= 32).unwrap_or(bytes.len());
-        let (stem, extension) = bytes.split_at(dot);
+        let dot = dot.filter(|at| *at > 0 && bytes.len() - at <= 32);
+        let dot = dot.filter(|at| !bytes[*at..].iter().any(|byte| matches!(byte, b' ' | b')')));
+        let (stem, extension) = bytes.split_at(dot.unwrap_or(bytes.len()));
         // `/` and NUL can't stand in a name; a label is a device's name and a time.
         let label: String =
             label.chars().map(|c| if matches!(c, '/' | '\0') { '_' } else { c }).collect();
@@ -82,11 +86,40 @@ impl EntryName {
         name.extend_from_slice(b" (");
         name.extend_from_slice(label.as_bytes());
         name.push(b')');
-        if ordinal >= 2 {
-            name.extend_from_slice(alloc::format!(" {ordinal}").as_bytes());
-        }
         name.extend_from_slice(extension);
-        EntryName::new(&name).expect("a labelled name has no reserved byte and was cut to fit")
+        let name = EntryName::new(&name).expect("a label has no reserved byte and was cut to fit");
+        if ordinal >= 2 { name.numbered(ordinal) } else { name }
+    }
+
+    /// A [`labelled`](Self::labelled) name with an ordinal after its label. Of any other name it
+    /// is what that becomes with the ordinal at its end, cut to fit.
+    #[must_use]
+    pub fn numbered(&self, ordinal: u32) -> EntryName {
+        let bytes = self.as_bytes();
+        let at = bytes.iter().rposition(|byte| *byte == b')').map_or(bytes.len(), |at| at + 1);
+        let number = alloc::format!(" {ordinal}");
+        let (before, after) = bytes.split_at(at);
+        let room = NAME_MAX_BYTES.saturating_sub(number.len() + after.len());
+        let before = &before[..before.len().min(room)];
+        let name = [before, number.as_bytes(), after].concat();
+        EntryName::new(&name[..name.len().min(NAME_MAX_BYTES)])
+            .expect("an ordinal has no reserved byte and was given room")
+    }
+
+    /// The labelled name that this one is with an ordinal after the label, if it has that form.
+    #[must_use]
+    pub fn unnumbered(&self) -> Option<EntryName> {
+        let bytes = self.as_bytes();
+        let space = bytes.iter().rposition(|byte| *byte == b' ')?;
+        let (before, number) = (&bytes[..space], &bytes[space + 1..]);
+        let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, after) = number.split_at(digits);
+        let is_ordinal = !number.is_empty() && number[0] != b'0' && number != b"1";
+        let is_extension = after.first().is_none_or(|byte| *byte == b'.') && !after.contains(&b')');
+        if before.last() != Some(&b')') || !is_ordinal || !is_extension {
+            return None;
+        }
+        EntryName::new(&[before, after].concat()).ok()
     }
 }
 
@@ -134,10 +167,17 @@ mod tests {
             ("a", 1, "a (desk)"),
             (".bashrc", 1, ".bashrc (desk)"),
             ("a.tar.gz", 3, "a.tar (desk) 3.gz"),
+            ("no. 5", 2, "no. 5 (desk) 2"),
         ];
         for (name, ordinal, expected) in cases {
             let name = EntryName::new(name.as_bytes()).unwrap();
-            assert_eq!(name.labelled("desk", ordinal).to_string(), expected);
+            let labelled = name.labelled("desk", ordinal);
+            assert_eq!(labelled.to_string(), expected);
+            let plainly = name.labelled("desk", 1);
+            assert_eq!(labelled.unnumbered(), (ordinal > 1).then_some(plainly));
+        }
+        for other in ["a", "a 2", "a (desk) 1", "a (desk) 02", "a (desk) 2)", "a (desk) 2 .txt"] {
+            assert_eq!(EntryName::new(other.as_bytes()).unwrap().unnumbered(), None, "{other}");
         }
     }
 
