@@ -47,8 +47,6 @@ pub(crate) struct Database {
 /// What was found when a database was opened.
 pub(crate) struct Opened {
     pub(crate) database: Database,
-    /// The index has just been made.
-    pub(crate) new: bool,
     /// Whoever had it open before didn't close it.
     pub(crate) unclean: bool,
 }
@@ -168,7 +166,7 @@ impl Opening<'_> {
         self.look_at_header(&path)?;
         let mut sql = connect(&path, WRITER_CACHE_KIB).map_err(|cause| self.refused(cause))?;
         let found = self.prepare(&mut sql);
-        let (new, unclean) = match found {
+        let unclean = match found {
             Ok(found) => found,
             Err(refusal) => {
                 // Closing would move the log into the file, which is to stay as it is.
@@ -189,7 +187,7 @@ impl Opening<'_> {
         };
         database.sync_log().map_err(|cause| self.store(cause))?;
         self.sync_directory()?;
-        Ok(Opened { database, new, unclean })
+        Ok(Opened { database, unclean })
     }
 
     fn lock(&self) -> Result<OwnedFd, OpenError> {
@@ -239,8 +237,8 @@ impl Opening<'_> {
         }
     }
 
-    /// Checks and migrates. Says whether the index is new, and whether its last stop was unclean.
-    fn prepare(&self, sql: &mut Connection) -> Result<(bool, bool), OpenError> {
+    /// Checks and migrates. Says whether the last stop was unclean.
+    fn prepare(&self, sql: &mut Connection) -> Result<bool, OpenError> {
         let refused = |cause: rusqlite::Error| self.refused(cause);
         let version = pragma(sql, "user_version").map_err(refused)?;
         let new = version == 0;
@@ -257,8 +255,8 @@ impl Opening<'_> {
         }
         self.compare_version(version)?;
         let clean = "SELECT clean FROM replica";
-        let unclean = !new && sql.query_row(clean, [], |row| row.get(0)).map_err(refused)?;
-        let unclean = !new && !unclean;
+        let unclean =
+            !new && !sql.query_row(clean, [], |row| row.get::<_, bool>(0)).map_err(refused)?;
         if unclean {
             self.check(sql)?;
         }
@@ -268,7 +266,7 @@ impl Opening<'_> {
         sql.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES).map_err(refused)?;
         self.migrate(sql, version)?;
         sql.execute("UPDATE replica SET clean = 0", []).map_err(refused)?;
-        Ok((new, unclean))
+        Ok(unclean)
     }
 
     fn check(&self, sql: &Connection) -> Result<(), OpenError> {

@@ -7,12 +7,16 @@ mod database;
 mod error;
 mod handle;
 mod index;
+mod node;
 mod round;
 mod snapshot;
 mod store;
 mod transaction;
 
 pub use error::{OpenError, StoreError};
+pub use index::incomplete::Incomplete;
+pub use index::replica::Totals;
+pub use node::{NodeRead, NodeRow, ROOT_INO};
 pub use snapshot::Snapshot;
 pub use store::{Founding, Store};
 pub use transaction::Transaction;

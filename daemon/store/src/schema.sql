@@ -54,6 +54,7 @@ CREATE TABLE inodes (
     size INTEGER NOT NULL,      -- of the latest version; 0 without one
     names INTEGER NOT NULL,     -- how many names of the view lead to it, copies apart
     ino INTEGER,                -- its node, once a name of the view has led to it
+    whole INTEGER,              -- the version that is known to lack no chunk
     register BLOB NOT NULL      -- without the id
 );
 
@@ -122,7 +123,11 @@ CREATE TABLE nodes (
 CREATE INDEX nodes_superseded ON nodes (ino) WHERE current = 0;
 
 -- The nodes of copies; those of inodes are in their own rows.
-CREATE TABLE copies (key INTEGER PRIMARY KEY, ino INTEGER NOT NULL);
+CREATE TABLE copies (
+    key INTEGER PRIMARY KEY,
+    ino INTEGER NOT NULL,
+    whole INTEGER NOT NULL      -- 1: the version is known to lack no chunk
+);
 
 -- Versions that are shown and lack chunks.
 CREATE TABLE incomplete (

@@ -4,9 +4,11 @@ use crate::bytes::Bytes;
 use crate::database::Database;
 use crate::round::Rounds;
 use crate::transaction::Memory;
-use crate::{OpenError, Snapshot, StoreError, Transaction};
+use crate::{Incomplete, NodeRead, OpenError, Snapshot, StoreError, Transaction};
 use kith_core::clock::WallMs;
-use kith_core::id::{DeviceId, ShareId, Tag, WriterId};
+use kith_core::id::{DeviceId, Dot, InodeId, ShareId, Tag, WriterId};
+use kith_core::operation;
+use kith_core::register::Version;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,16 +52,35 @@ impl Store {
     pub fn open(directory: &Path, founding: &Founding) -> Result<Store, OpenError> {
         let opened = Database::open(directory)?;
         let failed = |cause| OpenError::Store { directory: directory.into(), cause };
+        let memory = opened.database.writer().and_then(|handle| Memory::load(&handle));
+        let memory = memory.map_err(failed)?;
+        if memory.state().is_some_and(|state| state.share != founding.share) {
+            return Err(OpenError::OtherShare { directory: directory.into() });
+        }
         let bytes = Bytes::open(directory, &opened.database, opened.unclean).map_err(failed)?;
+        let new = memory.state().is_none();
         let inner = Inner {
             database: Arc::new(opened.database),
             bytes,
-            memory: Mutex::default(),
+            memory: Mutex::new(memory),
             rounds: Rounds::default(),
             unclean: opened.unclean,
         };
         let store = Store { inner: Arc::new(inner) };
+        if new {
+            store.found(founding).map_err(failed)?;
+        }
         Ok(store)
+    }
+
+    fn found(&self, founding: &Founding) -> Result<(), StoreError> {
+        let Founding { share, device, writer, author, now, tag } = founding;
+        self.write(|transaction| {
+            let author = author.clone();
+            operation::found(transaction, *share, *device, *writer, author, *now, *tag)?;
+            transaction.found_root()
+        })?;
+        self.sync()
     }
 
     /// Whether the process that had the store open before ended without closing it.
@@ -111,6 +132,53 @@ impl Store {
                 database.sync_log()
             },
         )
+    }
+
+    /// Up to `limit` shown versions that lack bytes, of those whose order is above `after`.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn incomplete(&self, after: u64, limit: usize) -> Result<Vec<Incomplete>, StoreError> {
+        self.snapshot()?.handle().incomplete(after, limit)
+    }
+
+    /// How many bytes all shown versions together lack.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn absent_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.snapshot()?.totals()?.absent_bytes)
+    }
+
+    /// Records how many bytes a version still lacks, in a transaction of its own. Does nothing if
+    /// it isn't known to lack any.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn recount(
+        &self,
+        inode: InodeId,
+        version: Dot,
+        absent_bytes: u64,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction| transaction.recount(inode, version, absent_bytes))
+    }
+
+    /// Records that all bytes of a version are here, in a transaction of its own.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn complete(&self, inode: InodeId, version: Dot) -> Result<(), StoreError> {
+        self.write(|transaction| transaction.mark_complete(inode, version))
+    }
+
+    /// The versions of a file in this device's history, the earliest first, each with the time at
+    /// which another took its place.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn history_of(&self, inode: InodeId) -> Result<Vec<(WallMs, Version)>, StoreError> {
+        self.snapshot()?.handle().history_of(inode)
     }
 
     /// Makes everything durable and marks that the store was closed in order. Later calls, also

@@ -2,28 +2,91 @@
 
 use crate::StoreError;
 use crate::handle::Handle;
+use crate::index::replica::{TAGS_MAX, Totals};
+use kith_core::clock::WallMs;
+use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag};
+use kith_core::index::{EntryState, Index, InodeState, ReplicaState, Retired, Shown};
+use kith_core::name::EntryName;
+use kith_core::register::{UnixTime, Version};
 use rusqlite::Connection;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the one writer knows without reading, as of the last commit.
-#[derive(Default)]
-pub(crate) struct Memory {}
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    /// None until the index is founded.
+    state: Option<ReplicaState>,
+    totals: Totals,
+    tags: u64,
+}
+
+impl Memory {
+    pub(crate) fn load(handle: &Handle) -> Result<Self, StoreError> {
+        Ok(Memory {
+            state: handle.read_state()?,
+            totals: handle.read_totals()?,
+            tags: handle.count_tags()?,
+        })
+    }
+
+    /// The replica's state, if the index has been founded.
+    pub(crate) fn state(&self) -> Option<&ReplicaState> {
+        self.state.as_ref()
+    }
+}
 
 /// A transaction of [`Store::write`](crate::Store::write). It reads what it wrote.
 pub struct Transaction<'a> {
     handle: &'a Handle,
-    memory: &'a mut Memory,
+    committed: &'a mut Memory,
+    state: Option<ReplicaState>,
+    totals: Totals,
+    tags: u64,
+    /// Inodes whose versions are to be reviewed, and whether they may have any.
+    touched: BTreeMap<InodeId, bool>,
+    completed: BTreeSet<(InodeId, Dot)>,
+    now: UnixTime,
     open: bool,
 }
 
 impl<'a> Transaction<'a> {
-    pub(crate) fn begin(handle: &'a Handle, memory: &'a mut Memory) -> Result<Self, StoreError> {
+    pub(crate) fn begin(handle: &'a Handle, committed: &'a mut Memory) -> Result<Self, StoreError> {
         handle.begin()?;
-        Ok(Transaction { handle, memory, open: true })
+        Ok(Transaction {
+            handle,
+            state: committed.state.clone(),
+            totals: committed.totals,
+            tags: committed.tags,
+            committed,
+            touched: BTreeMap::new(),
+            completed: BTreeSet::new(),
+            now: now(),
+            open: true,
+        })
     }
 
     pub(crate) fn commit(mut self) -> Result<(), StoreError> {
+        let touched = std::mem::take(&mut self.touched);
+        for (inode, _) in touched.into_iter().filter(|(_, may_have_versions)| *may_have_versions) {
+            self.handle.review(inode, &self.completed, &mut self.totals)?;
+        }
+        if self.totals != self.committed.totals {
+            self.handle.write_totals(&self.totals)?;
+        }
+        if let Some(state) = &self.state
+            && self.state != self.committed.state
+        {
+            match &self.committed.state {
+                Some(old) if only_clock_differs(old, state) => self.handle.write_clock(state)?,
+                _ => self.handle.write_state(state)?,
+            }
+        }
         self.handle.commit()?;
         self.open = false;
+        self.committed.state = self.state.take();
+        self.committed.totals = self.totals;
+        self.committed.tags = self.tags;
         Ok(())
     }
 
@@ -31,13 +94,180 @@ impl<'a> Transaction<'a> {
     pub(crate) fn sql(&self) -> &Connection {
         self.handle.sql()
     }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.handle
+    }
+
+    pub(crate) fn own_state(&self) -> Result<ReplicaState, StoreError> {
+        self.state.clone().ok_or(StoreError::Damaged("the replica has no state"))
+    }
+
+    pub(crate) fn own_totals(&self) -> Result<Totals, StoreError> {
+        Ok(self.totals)
+    }
+
+    /// Gives a node a new number: what its names lead to is from now on another file for the
+    /// kernel. Returns the old and the new number.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails, or if there is no such node.
+    pub fn renew_node(&mut self, key: InodeId, at: UnixTime) -> Result<(u64, u64), StoreError> {
+        self.handle.renew_node(key, at)
+    }
+
+    /// Records when anything about a node changed, and for directories also when their names did.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn touch_node(
+        &mut self,
+        key: InodeId,
+        changed: UnixTime,
+        modified: Option<UnixTime>,
+    ) -> Result<(), StoreError> {
+        self.handle.touch_node(key, changed, modified)
+    }
+
+    /// Says that all bytes of a version are here.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn mark_complete(&mut self, inode: InodeId, version: Dot) -> Result<(), StoreError> {
+        self.touched.insert(inode, true);
+        self.completed.insert((inode, version));
+        Ok(())
+    }
+
+    /// Says that a version may lack bytes that were here: what is known of it is found out anew.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn mark_doubtful(&mut self, inode: InodeId, version: Dot) -> Result<(), StoreError> {
+        self.touched.insert(inode, true);
+        self.completed.remove(&(inode, version));
+        self.handle.doubt(inode, version)
+    }
+
+    /// Records how many bytes a version that lacks some still lacks.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn recount(
+        &mut self,
+        inode: InodeId,
+        version: Dot,
+        absent_bytes: u64,
+    ) -> Result<(), StoreError> {
+        self.handle.recount(inode, version, absent_bytes, &mut self.totals)
+    }
+
+    /// Gives the root its node, in the transaction that founds the index.
+    pub(crate) fn found_root(&mut self) -> Result<(), StoreError> {
+        self.handle.found_root(self.now)
+    }
+
+    /// Has an inode's versions reviewed at the end, unless it was written without any.
+    fn touch(&mut self, inode: InodeId) {
+        self.touched.entry(inode).or_insert(true);
+    }
 }
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.open {
             self.handle.rollback();
-            *self.memory = Memory::default();
         }
+    }
+}
+
+fn only_clock_differs(old: &ReplicaState, new: &ReplicaState) -> bool {
+    let clock = (new.number, new.hlc);
+    let same = ReplicaState { number: clock.0, hlc: clock.1, ..old.clone() };
+    same == *new
+}
+
+fn now() -> UnixTime {
+    // A clock before 1970 is a clock that was never set.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixTime { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
+}
+
+impl Index for Transaction<'_> {
+    fn put_state(&mut self, state: &ReplicaState) -> Result<(), StoreError> {
+        self.state = Some(state.clone());
+        Ok(())
+    }
+
+    fn put_tag(&mut self, last: u64, tag: Tag) -> Result<(), StoreError> {
+        self.tags += u64::from(self.handle.put_tag(last, tag)?);
+        if self.tags > TAGS_MAX {
+            self.tags = self.tags.saturating_sub(self.handle.drop_tags()?);
+        }
+        Ok(())
+    }
+
+    fn clear_tags(&mut self) -> Result<(), StoreError> {
+        self.tags = 0;
+        self.handle.clear_tags()
+    }
+
+    fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), StoreError> {
+        self.handle.put_cursor(device, cursor)
+    }
+
+    fn put_inode(&mut self, state: &InodeState) -> Result<(), StoreError> {
+        let grown = self.handle.put_inode(state)?;
+        self.totals.bytes = self.totals.bytes.saturating_add_signed(grown);
+        self.touched.insert(state.inode.id, !state.inode.versions.is_empty());
+        Ok(())
+    }
+
+    fn put_entry(&mut self, state: &EntryState) -> Result<(), StoreError> {
+        self.handle.put_entry(state)
+    }
+
+    fn forget_inode(&mut self, id: InodeId) -> Result<(), StoreError> {
+        self.handle.forget_inode(id)?;
+        self.touched.insert(id, false);
+        Ok(())
+    }
+
+    fn forget_entry(&mut self, id: EntryId) -> Result<(), StoreError> {
+        self.handle.forget_entry(id)
+    }
+
+    fn retire(
+        &mut self,
+        inode: InodeId,
+        version: &Version,
+        why: Retired,
+        at: WallMs,
+    ) -> Result<(), StoreError> {
+        self.handle.retire(inode, version, why, at)
+    }
+
+    fn put_representative(
+        &mut self,
+        directory: InodeId,
+        representative: InodeId,
+    ) -> Result<(), StoreError> {
+        self.handle.put_representative(directory, representative)
+    }
+
+    fn put_shown(&mut self, shown: &Shown) -> Result<(), StoreError> {
+        let replaced = self.handle.put_shown(shown, &mut self.totals, self.now)?;
+        if let Some(replaced) = replaced {
+            self.touch(replaced);
+        }
+        self.touch(shown.node.inode());
+        Ok(())
+    }
+
+    fn remove_shown(&mut self, parent: InodeId, name: &EntryName) -> Result<(), StoreError> {
+        if let Some(inode) = self.handle.remove_shown(parent, name, &mut self.totals)? {
+            self.touch(inode);
+        }
+        Ok(())
     }
 }

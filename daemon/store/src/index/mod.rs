@@ -1,3 +1,11 @@
-//! The replicated tree in SQL.
+//! The replicated tree in SQL. Reads and writes are methods of [`Handle`](crate::handle::Handle),
+//! so that transactions and snapshots share them.
 
+pub(crate) mod incomplete;
 pub(crate) mod key;
+pub(crate) mod names;
+mod reads;
+mod record;
+pub(crate) mod registers;
+pub(crate) mod replica;
+pub(crate) mod view;

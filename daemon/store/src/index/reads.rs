@@ -1,0 +1,89 @@
+//! What transactions and snapshots both read, by the same statements.
+
+use crate::node::{NodeRead, NodeRow};
+use crate::{Snapshot, StoreError, Totals, Transaction};
+use kith_core::id::{Cursor, DeviceId, EntryId, InodeId, Tag};
+use kith_core::index::{EntryState, IndexRead, InodeState, Register, ReplicaState, Shown};
+use kith_core::name::EntryName;
+
+impl Snapshot {
+    fn own_state(&self) -> Result<ReplicaState, StoreError> {
+        self.handle().read_state()?.ok_or(StoreError::Damaged("the replica has no state"))
+    }
+
+    fn own_totals(&self) -> Result<Totals, StoreError> {
+        self.handle().read_totals()
+    }
+}
+
+macro_rules! forward {
+    ($($(#[$doc:meta])* fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $result:ty;)*) => {$(
+        fn $name(&self $(, $arg: $type)*) -> Result<$result, StoreError> {
+            self.handle().$name($($arg),*)
+        }
+    )*};
+}
+
+macro_rules! reads {
+    ($reader:ty) => {
+        impl IndexRead for $reader {
+            type Error = StoreError;
+
+            fn state(&self) -> Result<ReplicaState, StoreError> {
+                self.own_state()
+            }
+
+            forward! {
+                fn tag(&self, number: u64) -> Option<Tag>;
+                fn cursor(&self, device: DeviceId) -> Option<Cursor>;
+                fn changes_after(&self, after: u64, limit: usize) -> Vec<(u64, Register)>;
+                fn inode(&self, id: InodeId) -> Option<InodeState>;
+                fn entry(&self, id: EntryId) -> Option<EntryState>;
+                fn entries_of(&self, inode: InodeId) -> Vec<EntryState>;
+                fn entries_at(&self, shown_parent: InodeId, name: &EntryName) -> Vec<EntryState>;
+                fn any_present_in(&self, shown_parent: InodeId) -> bool;
+                fn names_present_in(&self, shown_parent: InodeId) -> Vec<EntryName>;
+                fn waiting_for(&self, file: InodeId) -> Vec<EntryState>;
+                fn representative(&self, directory: InodeId) -> InodeId;
+                fn members(&self, representative: InodeId) -> Vec<InodeId>;
+                fn shown(&self, parent: InodeId, name: &EntryName) -> Option<Shown>;
+                fn shown_from(&self, parent: InodeId, base: &EntryName) -> Vec<Shown>;
+                fn shown_wanting(&self, parent: InodeId, wanted: &EntryName) -> Vec<Shown>;
+                fn shown_of(&self, key: InodeId) -> Vec<Shown>;
+                fn list(
+                    &self,
+                    parent: InodeId,
+                    after: Option<&EntryName>,
+                    limit: usize
+                ) -> Vec<Shown>;
+            }
+        }
+
+        impl NodeRead for $reader {
+            forward! {
+                fn node(&self, ino: u64) -> Option<NodeRow>;
+                fn node_of(&self, key: InodeId) -> Option<NodeRow>;
+                fn look_up(
+                    &self,
+                    parent: InodeId,
+                    name: &EntryName
+                ) -> Option<(Shown, NodeRow, InodeState)>;
+                fn list_nodes(
+                    &self,
+                    parent: InodeId,
+                    after: Option<&EntryName>,
+                    limit: usize
+                ) -> Vec<(Shown, NodeRow, InodeState)>;
+                fn links(&self, key: InodeId) -> u32;
+                fn subdirectories(&self, parent: InodeId) -> u32;
+            }
+
+            fn totals(&self) -> Result<Totals, StoreError> {
+                self.own_totals()
+            }
+        }
+    };
+}
+
+reads!(Snapshot);
+reads!(Transaction<'_>);

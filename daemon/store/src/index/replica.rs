@@ -1,0 +1,155 @@
+//! The replica's own row: its state, and the counters that are kept up with it. And its tags and
+//! cursors.
+
+use crate::StoreError;
+use crate::handle::Handle;
+use crate::index::key::blob;
+use kith_core::clock::Hlc;
+use kith_core::codec;
+use kith_core::id::{Cursor, DeviceId, ShareId, Tag, WriterId};
+use kith_core::index::ReplicaState;
+
+/// How many transactions' tags are kept. A cursor from before them can't be checked any more.
+pub(crate) const TAGS_MAX: u64 = 1_000_000;
+
+/// How many tags are dropped at once.
+const TAGS_DROPPED: u64 = 1024;
+
+/// What is counted as it changes, so that nobody has to scan for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// The names of the view.
+    pub entries: u64,
+    /// The sizes of the files that these names lead to; a file counts once for each of its names.
+    pub bytes: u64,
+    /// The names that show something beside what has the name that it would have.
+    pub conflicts: u64,
+    /// The bytes that are still to be fetched for these files.
+    pub absent_bytes: u64,
+}
+
+fn id<const N: usize>(bytes: &[u8]) -> Result<[u8; N], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Damaged("an id has the wrong length"))
+}
+
+impl Handle {
+    /// The replica's state; none if the index was never founded.
+    pub(crate) fn read_state(&self) -> Result<Option<ReplicaState>, StoreError> {
+        let sql = "SELECT share, device, author, writer, number, hlc, knowledge FROM replica
+                   WHERE share IS NOT NULL";
+        self.first(sql, [], |row| {
+            Ok(ReplicaState {
+                share: ShareId(id(blob(row.get_ref(0)?)?)?),
+                device: DeviceId(id(blob(row.get_ref(1)?)?)?),
+                author: row.get(2)?,
+                writer: WriterId(row.get::<_, i64>(3)?.cast_unsigned()),
+                number: row.get::<_, i64>(4)?.cast_unsigned(),
+                hlc: Hlc(row.get::<_, i64>(5)?.cast_unsigned()),
+                knowledge: codec::decode_vector(blob(row.get_ref(6)?)?)?,
+            })
+        })
+    }
+
+    pub(crate) fn write_state(&self, state: &ReplicaState) -> Result<(), StoreError> {
+        let sql = "UPDATE replica SET share = ?, device = ?, author = ?, writer = ?, number = ?,
+                   hlc = ?, knowledge = ?";
+        let params = (
+            &state.share.0[..],
+            &state.device.0[..],
+            &state.author,
+            state.writer.0.cast_signed(),
+            state.number.cast_signed(),
+            state.hlc.0.cast_signed(),
+            codec::encode_vector(&state.knowledge),
+        );
+        self.run(sql, params).map(drop)
+    }
+
+    /// Writes what most transactions change.
+    pub(crate) fn write_clock(&self, state: &ReplicaState) -> Result<(), StoreError> {
+        let params = (state.number.cast_signed(), state.hlc.0.cast_signed());
+        self.run("UPDATE replica SET number = ?, hlc = ?", params).map(drop)
+    }
+
+    pub(crate) fn read_totals(&self) -> Result<Totals, StoreError> {
+        let read = |row: &rusqlite::Row<'_>, at| -> Result<u64, StoreError> {
+            Ok(row.get::<_, i64>(at)?.cast_unsigned())
+        };
+        let totals =
+            self.first("SELECT entries, bytes, conflicts, absent FROM replica", [], |row| {
+                Ok(Totals {
+                    entries: read(row, 0)?,
+                    bytes: read(row, 1)?,
+                    conflicts: read(row, 2)?,
+                    absent_bytes: read(row, 3)?,
+                })
+            })?;
+        totals.ok_or(StoreError::Damaged("the replica's row is missing"))
+    }
+
+    pub(crate) fn write_totals(&self, totals: &Totals) -> Result<(), StoreError> {
+        let sql = "UPDATE replica SET entries = ?, bytes = ?, conflicts = ?, absent = ?";
+        let params = (
+            totals.entries.cast_signed(),
+            totals.bytes.cast_signed(),
+            totals.conflicts.cast_signed(),
+            totals.absent_bytes.cast_signed(),
+        );
+        self.run(sql, params).map(drop)
+    }
+
+    pub(crate) fn count_tags(&self) -> Result<u64, StoreError> {
+        let count = self.first("SELECT count(*) FROM tags", [], |row| Ok(row.get::<_, i64>(0)?))?;
+        Ok(count.unwrap_or(0).cast_unsigned())
+    }
+
+    pub(crate) fn tag(&self, number: u64) -> Result<Option<Tag>, StoreError> {
+        // Peers ask for whatever they like; numbers given out here never come near the border.
+        let Ok(number) = i64::try_from(number) else { return Ok(None) };
+        let sql = "SELECT tag FROM tags
+                   WHERE last >= ?1 AND ?1 > (SELECT tags_from FROM replica) ORDER BY last LIMIT 1";
+        self.first(sql, [number], |row| Ok(Tag(row.get::<_, i64>(0)?.cast_unsigned())))
+    }
+
+    /// Adds a tag, unless all numbers up to `last` have one. Says whether it did.
+    pub(crate) fn put_tag(&self, last: u64, tag: Tag) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO tags SELECT ?1, ?2
+                   WHERE ?1 > (SELECT coalesce(max(last), 0) FROM tags)";
+        Ok(self.run(sql, (last.cast_signed(), tag.0.cast_signed()))? > 0)
+    }
+
+    /// Drops the oldest tags. Says how many.
+    pub(crate) fn drop_tags(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT last FROM tags ORDER BY last LIMIT 1 OFFSET ?";
+        let cut = [TAGS_DROPPED.cast_signed() - 1];
+        let Some(cut) = self.first(sql, cut, |row| Ok(row.get::<_, i64>(0)?))? else {
+            return Ok(0);
+        };
+        self.run("UPDATE replica SET tags_from = ?", [cut])?;
+        Ok(self.run("DELETE FROM tags WHERE last <= ?", [cut])? as u64)
+    }
+
+    pub(crate) fn clear_tags(&self) -> Result<(), StoreError> {
+        self.run("DELETE FROM tags", [])?;
+        self.run("UPDATE replica SET tags_from = 0", []).map(drop)
+    }
+
+    pub(crate) fn cursor(&self, device: DeviceId) -> Result<Option<Cursor>, StoreError> {
+        let sql = "SELECT writer, number, tag FROM cursors WHERE device = ?";
+        self.first(sql, [&device.0[..]], |row| {
+            let number = |at| Ok::<_, StoreError>(row.get::<_, i64>(at)?.cast_unsigned());
+            Ok(Cursor { writer: WriterId(number(0)?), number: number(1)?, tag: Tag(number(2)?) })
+        })
+    }
+
+    pub(crate) fn put_cursor(&self, device: DeviceId, cursor: Cursor) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)";
+        let params = (
+            &device.0[..],
+            cursor.writer.0.cast_signed(),
+            cursor.number.cast_signed(),
+            cursor.tag.0.cast_signed(),
+        );
+        self.run(sql, params).map(drop)
+    }
+}

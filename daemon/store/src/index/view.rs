@@ -1,0 +1,124 @@
+//! Changes of the view, with everything that is kept up with it: nodes and counters.
+
+use crate::StoreError;
+use crate::handle::Handle;
+use crate::index::key::blob;
+use crate::index::record;
+use crate::index::registers::DIRECTORY;
+use crate::index::replica::Totals;
+use kith_core::id::InodeId;
+use kith_core::index::{Node, Shown};
+use kith_core::name::EntryName;
+use kith_core::register::UnixTime;
+
+/// What the index knows of an inode that a name leads to.
+struct Target {
+    kind: i64,
+    size: i64,
+    ino: Option<i64>,
+}
+
+impl Handle {
+    /// Adds or replaces a name of the view. Returns the inode whose name was replaced, if any.
+    pub(crate) fn put_shown(
+        &self,
+        shown: &Shown,
+        totals: &mut Totals,
+        now: UnixTime,
+    ) -> Result<Option<InodeId>, StoreError> {
+        let replaced = self.remove_shown(shown.parent, &shown.name, totals)?;
+        let key = self.make_key(shown.node.key().0)?;
+        let size = match shown.node {
+            Node::Inode(_) => {
+                let target = self.lead_to(key, now)?;
+                if target.kind == DIRECTORY {
+                    self.count_subdirectory(self.make_key(shown.parent.0)?, 1)?;
+                }
+                target.size
+            }
+            Node::Copy { inode, .. } => self.lead_to_copy(shown.node, key, inode, now)?,
+        };
+        self.add_shown(shown, size)?;
+        totals.entries = totals.entries.saturating_add(1);
+        totals.conflicts = totals.conflicts.saturating_add(u64::from(shown.wanted.is_some()));
+        totals.bytes = totals.bytes.saturating_add(size.cast_unsigned());
+        Ok(replaced)
+    }
+
+    /// Takes a name out of the view. Returns the inode that it led to, if it was there.
+    pub(crate) fn remove_shown(
+        &self,
+        parent: InodeId,
+        name: &EntryName,
+        totals: &mut Totals,
+    ) -> Result<Option<InodeId>, StoreError> {
+        let Some(taken) = self.take_shown(parent, name)? else { return Ok(None) };
+        let (inode, size) = match taken.copy {
+            Some((inode, size)) => (inode, size),
+            None => {
+                let sql = "UPDATE inodes SET names = names - 1 WHERE id = ? RETURNING kind, size";
+                let target = self.first(sql, [taken.key], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                })?;
+                // An inode that was forgotten is a file that never had a version.
+                let (kind, size) = target.unwrap_or((1, 0));
+                if kind == DIRECTORY {
+                    self.count_subdirectory(self.make_key(parent.0)?, -1)?;
+                }
+                (taken.key, size)
+            }
+        };
+        totals.entries = totals.entries.saturating_sub(1);
+        totals.conflicts = totals.conflicts.saturating_sub(u64::from(taken.labelled));
+        totals.bytes = totals.bytes.saturating_sub(size.cast_unsigned());
+        self.inode_id(inode).map(Some)
+    }
+
+    /// Counts one more name of an inode, and gives it a node if it has none yet.
+    fn lead_to(&self, key: i64, now: UnixTime) -> Result<Target, StoreError> {
+        let sql = "UPDATE inodes SET names = names + 1 WHERE id = ? RETURNING kind, size, ino";
+        let target = self.first(sql, [key], |row| {
+            Ok(Target { kind: row.get(0)?, size: row.get(1)?, ino: row.get(2)? })
+        })?;
+        let target = target.ok_or(StoreError::Damaged("a name is to lead to no inode"))?;
+        if target.ino.is_none() {
+            // What was a copy until now stays the same node.
+            let copy =
+                self.first("DELETE FROM copies WHERE key = ? RETURNING ino", [key], |row| {
+                    Ok(row.get::<_, i64>(0)?)
+                })?;
+            let ino = match copy {
+                Some(ino) => {
+                    self.run("UPDATE nodes SET inode = NULL WHERE ino = ?", [ino])?;
+                    ino
+                }
+                None => self.make_node(key, None, target.kind, now)?,
+            };
+            self.run("UPDATE inodes SET ino = ? WHERE id = ?", (ino, key))?;
+        }
+        Ok(target)
+    }
+
+    /// Gives a copy a node if it has none yet. Returns the version's size in bytes.
+    fn lead_to_copy(
+        &self,
+        node: Node,
+        key: i64,
+        inode: InodeId,
+        now: UnixTime,
+    ) -> Result<i64, StoreError> {
+        const GONE: StoreError = StoreError::Damaged("a name is to lead to no version");
+        let of = self.make_key(inode.0)?;
+        let register = "SELECT register FROM inodes WHERE id = ?";
+        let inode =
+            self.first(register, [of], |row| record::read_inode(inode, blob(row.get_ref(0)?)?))?;
+        let version = inode.as_ref().and_then(|inode| inode.versions.get(&node.key().0));
+        let size = version.ok_or(GONE)?.content.size_bytes.cast_signed();
+        let there = "SELECT 1 FROM copies WHERE key = ?";
+        if self.first(there, [key], |_| Ok(()))?.is_none() {
+            let ino = self.make_node(key, Some(of), 1, now)?;
+            self.run("INSERT INTO copies VALUES (?, ?, 0)", (key, ino))?;
+        }
+        Ok(size)
+    }
+}
