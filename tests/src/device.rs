@@ -10,14 +10,16 @@ use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a daemon may take to start, in a debug build on a busy machine.
 const START: Duration = Duration::from_secs(30);
-/// How long a command may take that doesn't wait for anybody.
-const COMMAND: Duration = Duration::from_secs(60);
+/// How long a command may take; joining gives up by itself before.
+const COMMAND: Duration = Duration::from_secs(150);
+/// How long a daemon may run before the test is taken for stuck.
+const LIFE: Duration = Duration::from_secs(600);
 /// How many of the last lines of a log are kept for a failure.
 const LOG_LINES: usize = 400;
 
@@ -30,6 +32,7 @@ pub struct Device {
     mount: PathBuf,
     namespace: Option<String>,
     daemon: Option<Child>,
+    watch: Option<Sender<()>>,
     log: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -72,6 +75,7 @@ impl Device {
             root,
             namespace: place.map(|(lab, host)| lab.namespace(host)),
             daemon: None,
+            watch: None,
             log: Arc::default(),
         }
     }
@@ -120,10 +124,18 @@ impl Device {
         command
     }
 
-    /// `kith --home …` on this device, with arguments to be added.
+    /// `kith --home …` in this device's network, with arguments to be added.
     pub fn kith(&self) -> Command {
         let mut command = self.command(binary::kith());
         command.arg("--home").arg(self.home());
+        command
+    }
+
+    /// The same for what only talks to the running daemon, which needs no network.
+    fn client(&self) -> Command {
+        let mut command = Command::new(binary::kith());
+        command.arg("--home").arg(self.home()).env("HOME", &self.root).env_remove("KITH_HOME");
+        command.stdin(Stdio::null());
         command
     }
 
@@ -152,6 +164,7 @@ impl Device {
             std::thread::spawn(move || follow(stream, &log));
         }
         self.note("--- started");
+        self.watch = Some(watch(Pid::from_child(&daemon), &self.name));
         self.daemon = Some(daemon);
     }
 
@@ -181,9 +194,14 @@ impl Device {
         Pid::from_child(self.daemon.as_ref().expect("the daemon runs"))
     }
 
+    fn take(&mut self) -> Child {
+        self.watch = None;
+        self.daemon.take().expect("the daemon runs")
+    }
+
     /// Ends the daemon as a power cut would end it.
     pub fn kill(&mut self) {
-        let mut daemon = self.daemon.take().expect("the daemon runs");
+        let mut daemon = self.take();
         daemon.kill().expect("it is our child");
         daemon.wait().expect("it is our child");
         self.note("--- killed");
@@ -194,7 +212,7 @@ impl Device {
     /// # Panics
     /// If it doesn't within `patience`.
     pub fn terminate(&mut self, patience: Duration) -> (ExitStatus, Duration) {
-        let mut daemon = self.daemon.take().expect("the daemon runs");
+        let mut daemon = self.take();
         let since = Instant::now();
         self.note("--- terminated");
         kill_process(Pid::from_child(&daemon), Signal::TERM).expect("it is our child");
@@ -211,7 +229,7 @@ impl Device {
     /// # Panics
     /// If it doesn't within `patience`.
     pub fn ended(&mut self, patience: Duration) -> ExitStatus {
-        let mut daemon = self.daemon.take().expect("the daemon was started");
+        let mut daemon = self.take();
         let Some(status) = wait(&mut daemon, patience) else {
             self.daemon = Some(daemon);
             panic!("{} did not end within {patience:?}", self.name);
@@ -224,7 +242,7 @@ impl Device {
     /// # Panics
     /// If it takes too long.
     pub fn ask(&self, arguments: &[&str]) -> Outcome {
-        let mut command = self.kith();
+        let mut command = self.client();
         command.args(arguments);
         self.outcome(command, COMMAND)
     }
@@ -291,7 +309,7 @@ impl Device {
     /// # Panics
     /// If its first line is not a code.
     pub fn invite(&self) -> Invitation {
-        let mut command = self.kith();
+        let mut command = self.client();
         command.args(["invite", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("kith can be started");
         let (sender, lines) = channel();
@@ -326,7 +344,7 @@ impl Device {
         assert_eq!(joined.code, Some(0), "{} joins {}: {joined:?}", self.name, inviter.name);
         let heard: Value = serde_json::from_str(&joined.stdout).expect("join prints JSON");
         assert!(heard["device"].is_object() || heard["device"].is_string(), "{heard}");
-        let second = invitation.joined(COMMAND);
+        let second = invitation.next_line(COMMAND);
         assert!(second["joined"]["id"].is_string(), "{second}");
         assert_eq!(second["joined"]["name"], *self.name, "{second}");
         assert_eq!(invitation.end(COMMAND), Some(0));
@@ -334,7 +352,7 @@ impl Device {
 
     /// Asks for all events, one JSON value a line, until the receiver is dropped or the daemon ends.
     pub fn events(&self) -> Receiver<String> {
-        let mut command = self.kith();
+        let mut command = self.client();
         command.args(["events", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().expect("kith can be started");
         let (sender, lines) = channel();
@@ -391,15 +409,15 @@ impl Drop for Device {
 }
 
 impl Invitation {
-    /// Waits until somebody joined, and answers the line that says so.
+    /// Waits for the next line after the code.
     ///
     /// # Panics
-    /// If nobody does within `patience`.
-    pub fn joined(&mut self, patience: Duration) -> Value {
+    /// If none comes within `patience`, or it is not JSON.
+    pub fn next_line(&mut self, patience: Duration) -> Value {
         match self.lines.recv_timeout(patience) {
-            Ok(line) => serde_json::from_str(&line).expect("the second line is JSON"),
-            Err(RecvTimeoutError::Timeout) => panic!("nobody joined within {patience:?}"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the invitation ended, nobody joined"),
+            Ok(line) => serde_json::from_str(&line).expect("every line is JSON"),
+            Err(RecvTimeoutError::Timeout) => panic!("nothing was said within {patience:?}"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the invitation ended"),
         }
     }
 
@@ -463,6 +481,20 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
         Ok(_) => Some(child.wait().expect("it is our child")),
         Err(error) => panic!("the child can't be waited for: {error}"),
     }
+}
+
+/// Kills a daemon that a test has not ended within its time, so that a test which waits in the
+/// daemon's mount fails instead of waiting for ever. Dropping the sender ends the watch.
+fn watch(daemon: Pid, name: &str) -> Sender<()> {
+    let (sender, ended) = channel();
+    let name = name.to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(LIFE) == Err(RecvTimeoutError::Timeout) {
+            crate::notice::say(&format!("{name} was killed: its test takes longer than {LIFE:?}"));
+            let _ended_already = kill_process(daemon, Signal::KILL);
+        }
+    });
+    sender
 }
 
 fn all_of(stream: Option<impl Read>) -> String {

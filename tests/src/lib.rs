@@ -1,6 +1,7 @@
 //! What the tests of the whole share: the simulator, and real devices on a network of namespaces.
 
 pub mod binary;
+pub mod circle;
 pub mod device;
 pub mod grove;
 pub mod lab;

@@ -1,0 +1,191 @@
+//! Daemons are killed at the worst moment, and nothing but time is lost.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+use kith_tests::circle::{Circle, PATIENCE};
+use kith_tests::device::Device;
+use kith_tests::scratch::is_mounted;
+use kith_tests::tree::Tree;
+use kith_tests::{grove, pulse};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What is sent while somebody is killed, over a slow link: 40 MB in 20 files, and small ones.
+fn plant(at: &Path) {
+    fs::create_dir(at).unwrap();
+    for number in 0..20 {
+        grove::noise(&at.join(format!("noise {number}")), number, 2_000_000).unwrap();
+    }
+    fs::create_dir(at.join("small")).unwrap();
+    grove::plant(&at.join("small"), 9, 400).unwrap();
+}
+
+/// Waits until a device has got some of what it is being sent, but not all.
+fn midway(device: &Device, total: u64) {
+    pulse::until(PATIENCE, &format!("{} is in the middle", device.name()), || {
+        let (share, _) = device.share()?;
+        let (bytes, missing) = (share["bytes"].as_u64(), share["missing_bytes"].as_u64());
+        match (bytes, missing) {
+            (Some(bytes), Some(missing)) if bytes > total / 2 && missing < bytes * 9 / 10 => {
+                assert!(missing > 0, "the transfer was over before it could be broken off");
+                Ok(())
+            }
+            _ => Err(share.to_string()),
+        }
+    });
+}
+
+fn killed_in_the_middle(killed: usize) {
+    let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    circle.lab.shape("50mbit");
+    let source = circle[0].path("source");
+    plant(&source);
+    let before = Tree::read(&source).unwrap();
+    midway(&circle[1], 40_000_000);
+    circle[killed].kill();
+    circle[killed].run();
+    circle.settle();
+    let differences = before.differences(&Tree::read(&circle[1].path("source")).unwrap(), 10);
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+#[test]
+fn a_receiver_killed_in_the_middle_of_a_transfer_goes_on() {
+    killed_in_the_middle(1);
+}
+
+#[test]
+fn a_sender_killed_in_the_middle_of_a_transfer_goes_on() {
+    killed_in_the_middle(0);
+}
+
+/// Writes files in a directory until it fails: every third is fsynced, every fifth renamed over
+/// the one before. Answers the names whose fsync or rename was confirmed, with their bytes.
+fn burst(at: &Path, started: &AtomicUsize) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut confirmed = Vec::new();
+    for number in 0_usize.. {
+        let path = at.join(format!("{number}.dat"));
+        let bytes = vec![u8::try_from(number % 251).unwrap(); 1 + number * 37 % 20_000];
+        let Ok(mut file) = fs::File::create(&path) else { break };
+        if file.write_all(&bytes).is_err() {
+            break;
+        }
+        if number % 3 == 0 {
+            if file.sync_all().is_err() {
+                break;
+            }
+            confirmed.push((path, bytes));
+        }
+        started.fetch_add(1, Ordering::Relaxed);
+        pulse::beat();
+    }
+    confirmed
+}
+
+#[test]
+fn what_was_fsynced_before_a_crash_in_a_burst_of_writes_is_on_both() {
+    let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    let at = circle[0].path("burst");
+    fs::create_dir(&at).unwrap();
+    circle.settle();
+    let mut confirmed = Vec::new();
+    for round in 0..3 {
+        let at = at.join(round.to_string());
+        fs::create_dir(&at).unwrap();
+        let started = AtomicUsize::new(0);
+        confirmed.extend(std::thread::scope(|scope| {
+            let writer = scope.spawn(|| burst(&at, &started));
+            pulse::until(PATIENCE, "the burst goes on", || {
+                let written = started.load(Ordering::Relaxed);
+                if written >= 60 { Ok(()) } else { Err(format!("{written} files")) }
+            });
+            circle[0].kill();
+            writer.join().unwrap()
+        }));
+        circle[0].run();
+    }
+    let tree = circle.settle();
+    assert!(confirmed.len() >= 60, "{} were confirmed", confirmed.len());
+    for (path, bytes) in confirmed {
+        let name = path.strip_prefix(circle[0].mount()).unwrap();
+        for device in &circle.devices {
+            let held = fs::read(device.path(name));
+            assert!(
+                held.as_ref().is_ok_and(|held| *held == bytes),
+                "{} on {}: {:?}",
+                name.display(),
+                device.name(),
+                held.map(|held| held.len())
+            );
+        }
+    }
+    // Whole files only, under their names: what a crash cut short stands beside.
+    for (path, node) in &tree.nodes {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let number = name.strip_suffix(".dat").and_then(|name| name.parse::<usize>().ok());
+        if let (Some(number), kith_tests::tree::Kind::File(size, _)) = (number, &node.kind) {
+            assert_eq!(*size, 1 + number as u64 * 37 % 20_000, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_restart_keeps_the_circle_and_the_tree() {
+    let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    fs::create_dir(circle[0].path("tree")).unwrap();
+    grove::plant(&circle[0].path("tree"), 3, 300).unwrap();
+    let before = circle.settle();
+    for device in &mut circle.devices {
+        let (status, _) = device.terminate(Duration::from_secs(10));
+        assert_eq!(status.code(), Some(0));
+        assert!(!is_mounted(device.mount()), "it unmounts");
+    }
+    circle[1].run();
+    fs::write(circle[1].path("alone.txt"), "written alone").unwrap();
+    circle[0].run();
+    let mut after = circle.settle();
+    assert!(after.nodes.remove(Path::new("alone.txt")).is_some());
+    let differences = before.differences(&after, 10);
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+#[test]
+fn a_daemon_ends_when_asked_whatever_the_network_does() {
+    let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    circle.lab.shape("20mbit");
+    grove::noise(&circle[0].path("big"), 1, 20_000_000).unwrap();
+    midway(&circle[1], 10_000_000);
+    circle.lab.cut(2);
+    // Somebody waits for bytes that can't come, and holds a file and a directory open.
+    let path = circle[1].path("big");
+    let held = fs::File::open(&path).unwrap();
+    let reader = std::thread::spawn(move || fs::read(path));
+    for device in &mut circle.devices {
+        let (status, took) = device.terminate(Duration::from_secs(30));
+        assert_eq!(status.code(), Some(0), "{}", device.name());
+        assert!(took < Duration::from_secs(5), "{} took {took:?}", device.name());
+        assert!(!is_mounted(device.mount()), "{} is still mounted", device.name());
+    }
+    assert!(reader.join().unwrap().is_err(), "the bytes were nowhere");
+    drop(held);
+    circle.lab.join(2);
+    for device in &mut circle.devices {
+        device.run();
+    }
+    circle.settle();
+}
+
+#[test]
+fn a_stale_mount_of_a_dead_daemon_is_cleaned_up() {
+    let Some(mut circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
+    fs::write(circle[0].path("kept.txt"), "kept").unwrap();
+    circle[0].kill();
+    let stale = fs::read_dir(circle[0].mount());
+    assert!(stale.is_err(), "the mount of a dead daemon is dead");
+    circle[0].run();
+    pulse::until(PATIENCE, "the file is back", || {
+        fs::read_to_string(circle[0].path("kept.txt")).map(drop).map_err(|error| error.to_string())
+    });
+}
