@@ -13,6 +13,7 @@ pub mod codec;
 pub mod content;
 pub mod effect;
 pub mod exchange;
+pub mod fetch;
 pub mod id;
 pub mod index;
 pub mod merge;
