@@ -22,13 +22,13 @@ CREATE TABLE replica (
     number INTEGER,
     hlc INTEGER,
     knowledge BLOB,
-    tags_from INTEGER NOT NULL, -- tags of numbers up to this one are no longer kept
+    tags_from INTEGER NOT NULL, -- tags of numbers up to this one are no longer kept; else -1
     entries INTEGER NOT NULL,   -- names of the view
     bytes INTEGER NOT NULL,     -- the sizes of the files that they lead to
     conflicts INTEGER NOT NULL, -- names with a label
     absent INTEGER NOT NULL     -- bytes still to be fetched
 );
-INSERT INTO replica VALUES (1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0);
+INSERT INTO replica VALUES (1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, -1, 0, 0, 0, 0);
 
 -- The tag of each transaction, by the last number that it gave out.
 CREATE TABLE tags (last INTEGER PRIMARY KEY, tag INTEGER NOT NULL);

@@ -131,7 +131,7 @@ impl Handle {
 
     pub(crate) fn clear_tags(&self) -> Result<(), StoreError> {
         self.run("DELETE FROM tags", [])?;
-        self.run("UPDATE replica SET tags_from = 0", []).map(drop)
+        self.run("UPDATE replica SET tags_from = -1", []).map(drop)
     }
 
     pub(crate) fn cursor(&self, device: DeviceId) -> Result<Option<Cursor>, StoreError> {
