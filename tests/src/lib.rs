@@ -9,6 +9,7 @@ pub mod memory_index;
 pub mod notice;
 pub mod pulse;
 pub mod random;
+pub mod reference;
 pub mod scratch;
 pub mod source;
 pub mod tree;
