@@ -1,0 +1,266 @@
+//! What the kernel's requests mean to a volume, beyond one call for one request.
+
+use super::attributes::Ownership;
+use super::errno::name_errno;
+use super::listing::{AFTER_DOT, AFTER_DOT_DOT, Listings, Position};
+use super::waiting::WaitingRoom;
+use super::writers::Writers;
+use crate::volume::{
+    Access, ChangeError, Handle, Ino, NewNode, NodeChange, NodeInfo, Renaming, Volume,
+};
+use fuser::{
+    Errno, FileAttr, FileHandle, Generation, INodeNo, Notifier, OpenAccMode, OpenFlags,
+    RenameFlags, ReplyEntry, Request,
+};
+use kith_core::name::EntryName;
+use kith_core::register::Kind;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+/// How long the kernel believes what it was told. What changes elsewhere is called back at once,
+/// so this only bounds what a lost call would cost.
+pub(super) const BELIEVED: Duration = Duration::from_secs(60 * 60);
+/// How many reads wait for absent bytes at once.
+const FETCHES_MAX: usize = 32;
+/// How many requests wait for the disk at once.
+const SYNCS_MAX: usize = 8;
+/// How many names are listed at a time. What no longer fits an answer is thrown away, because by
+/// the next request it may not be true any more; so pages are much smaller than answers.
+pub(super) const NAMES_PAGE: usize = 256;
+/// How many names are listed at a time with their attributes.
+pub(super) const NODES_PAGE: usize = 64;
+const O_TRUNC: i32 = 0o1000;
+const SET_IDS: u16 = 0o6000;
+const SET_GROUP_ID: u16 = 0o2000;
+pub(super) const GENERATION: Generation = Generation(0);
+
+/// Answers the kernel for one mounted volume.
+pub(super) struct Layer {
+    pub(super) volume: Arc<dyn Volume>,
+    pub(super) ownership: Ownership,
+    pub(super) listings: Listings,
+    pub(super) writers: Writers,
+    pub(super) fetching: WaitingRoom,
+    pub(super) syncing: WaitingRoom,
+    pub(super) answering: Arc<Answering>,
+    pub(super) notifier: Arc<OnceLock<Notifier>>,
+}
+
+/// Held while an answer that the kernel will believe is made and given. The thread that calls
+/// back what changed elsewhere passes through it once before it does, so that no answer made
+/// before the change reaches the kernel after the call.
+#[derive(Default)]
+pub(super) struct Answering(RwLock<()>);
+
+impl Answering {
+    pub(super) fn begin(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when every answer that was begun before is given.
+    pub(super) fn let_finish(&self) {
+        drop(self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+pub(super) fn ino(number: INodeNo) -> Ino {
+    Ino(number.0)
+}
+
+pub(super) fn handle(number: FileHandle) -> Handle {
+    Handle(number.0)
+}
+
+pub(super) fn decode(name: &OsStr) -> Result<EntryName, Errno> {
+    EntryName::new(name.as_bytes()).map_err(name_errno)
+}
+
+pub(super) fn access_of(flags: OpenFlags) -> Access {
+    let truncate = flags.0 & O_TRUNC != 0;
+    // The kernel reads whole pages before it changes parts of them, and any handle will do.
+    let write = truncate || flags.acc_mode() != OpenAccMode::O_RDONLY;
+    Access { read: true, write, truncate }
+}
+
+impl Layer {
+    /// A layer over a volume, for who mounts it.
+    pub(super) fn new(
+        volume: Arc<dyn Volume>,
+        ownership: Ownership,
+        answering: Arc<Answering>,
+        notifier: Arc<OnceLock<Notifier>>,
+    ) -> Self {
+        Layer {
+            volume,
+            ownership,
+            listings: Listings::new(),
+            writers: Writers::default(),
+            fetching: WaitingRoom::new("kith-fetch", FETCHES_MAX),
+            syncing: WaitingRoom::new("kith-sync", SYNCS_MAX),
+            answering,
+            notifier,
+        }
+    }
+
+    pub(super) fn attributes(&self, info: &NodeInfo) -> FileAttr {
+        self.ownership.attributes(info)
+    }
+
+    /// Answers with a node that a name now leads to.
+    pub(super) fn entry(&self, made: Result<NodeInfo, Errno>, reply: ReplyEntry) {
+        match made {
+            Ok(info) => reply.entry(&BELIEVED, &self.attributes(&info), GENERATION),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    /// What a new node is to be. In a directory with the set-group-id bit it gets the directory's
+    /// group, as on every Linux filesystem.
+    fn new_node(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        kind: Kind,
+        mode: u32,
+    ) -> Result<NewNode, Errno> {
+        let mut new = NewNode {
+            kind,
+            mode: (mode & 0o7777) as u16,
+            user: self.ownership.user(request.uid()),
+            group: self.ownership.group(request.gid()),
+        };
+        let parent = self.volume.info(ino(parent))?;
+        if parent.mode & SET_GROUP_ID != 0 {
+            new.group = parent.group;
+            if new.kind == Kind::Directory {
+                new.mode |= SET_GROUP_ID;
+            }
+        }
+        Ok(new)
+    }
+
+    pub(super) fn make(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        kind: Kind,
+        mode: u32,
+    ) -> Result<NodeInfo, Errno> {
+        let name = decode(name)?;
+        let new = self.new_node(request, parent, kind, mode)?;
+        Ok(self.volume.make(ino(parent), &name, new)?)
+    }
+
+    pub(super) fn change(
+        &self,
+        request: &Request,
+        node: Ino,
+        change: NodeChange,
+    ) -> Result<NodeInfo, Errno> {
+        if change == NodeChange::default() {
+            return Ok(self.volume.info(node)?);
+        }
+        // Whoever changes a program's owner or bytes must not keep what the program may do. The
+        // kernel leaves this to filesystems that it needn't ask for capabilities at each write.
+        let gives_away = change.user.is_some() || change.group.is_some();
+        let cuts = change.size_bytes.is_some() && request.uid() != 0;
+        let keeps_mode = change.mode.is_none();
+        let info = self.volume.change(node, change)?;
+        if keeps_mode && (gives_away || cuts) { self.without_set_ids(info) } else { Ok(info) }
+    }
+
+    /// Takes the set-id bits from a file that has some.
+    pub(super) fn without_set_ids(&self, info: NodeInfo) -> Result<NodeInfo, Errno> {
+        // Without execution by the group, set-group-id means mandatory locks, and stays.
+        let group = if info.mode & 0o010 != 0 { SET_GROUP_ID } else { 0 };
+        let mode = info.mode & !((SET_IDS & !SET_GROUP_ID) | group);
+        if info.kind != Kind::File || mode == info.mode {
+            return Ok(info);
+        }
+        Ok(self
+            .volume
+            .change(info.ino, NodeChange { mode: Some(mode), ..NodeChange::default() })?)
+    }
+
+    pub(super) fn rename(
+        &self,
+        from: (INodeNo, &OsStr),
+        to: (INodeNo, &OsStr),
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let renaming = match flags {
+            flags if flags.is_empty() => Renaming::Replace,
+            RenameFlags::RENAME_NOREPLACE => Renaming::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => Renaming::Exchange,
+            _ => return Err(Errno::EINVAL),
+        };
+        let (from, from_name) = (ino(from.0), decode(from.1)?);
+        let (to, to_name) = (ino(to.0), decode(to.1)?);
+        Ok(self.volume.rename((from, &from_name), (to, &to_name), renaming)?)
+    }
+
+    pub(super) fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        flags: i32,
+    ) -> Result<(NodeInfo, Handle, Access), Errno> {
+        let access = Access { truncate: false, ..access_of(OpenFlags(flags)) };
+        let name = decode(name)?;
+        let new = self.new_node(request, parent, Kind::File, mode)?;
+        match self.volume.create(ino(parent), &name, new, access) {
+            Ok((info, handle)) => Ok((info, handle, access)),
+            // Somebody made it since the kernel looked: it looks again, and opens that, or fails
+            // if it was to be new.
+            Err(ChangeError::Exists) => Err(Errno::ESTALE),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists a directory from `offset` until `add` says that an entry no longer fits.
+    pub(super) fn list(
+        &self,
+        directory: Ino,
+        fh: u64,
+        offset: u64,
+        page_names: usize,
+        mut add: impl FnMut(u64, &OsStr, &NodeInfo) -> bool,
+    ) -> Result<(), Errno> {
+        let volume = self.volume.as_ref();
+        let mut position = self.listings.position(volume, directory, fh, offset)?;
+        if position == Position::Dot {
+            if add(AFTER_DOT, OsStr::new("."), &volume.info(directory)?) {
+                return Ok(());
+            }
+            position = Position::DotDot;
+        }
+        if position == Position::DotDot {
+            let parent = volume.parent(directory)?;
+            if add(AFTER_DOT_DOT, OsStr::new(".."), &volume.info(parent)?) {
+                return Ok(());
+            }
+            position = Position::After(None);
+        }
+        let Position::After(mut after) = position else { return Ok(()) };
+        loop {
+            let page = volume.list(directory, after.as_ref(), page_names)?;
+            let ends = page.len() < page_names;
+            for listed in page {
+                let offset = self.listings.offset_after(&listed.name);
+                if add(offset, OsStr::from_bytes(listed.name.as_bytes()), &listed.info) {
+                    return Ok(());
+                }
+                self.listings.listed(fh, offset, listed.name.clone());
+                after = Some(listed.name);
+            }
+            if ends {
+                return Ok(());
+            }
+        }
+    }
+}

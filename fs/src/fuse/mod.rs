@@ -1,0 +1,17 @@
+//! The FUSE layer: mounts a volume, decodes what the kernel asks, calls the volume, and replies.
+
+mod attributes;
+mod errno;
+mod layer;
+mod listing;
+mod mount_error;
+mod mount_table;
+mod mounted;
+mod outdated;
+mod requests;
+mod route;
+mod waiting;
+mod writers;
+
+pub use mount_error::MountError;
+pub use mounted::{MountOptions, Mounted, mount};
