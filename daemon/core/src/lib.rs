@@ -21,5 +21,7 @@ pub mod name;
 pub mod operation;
 pub mod receive;
 pub mod register;
+mod transaction;
 pub mod vector;
+pub mod view;
 pub mod wire;

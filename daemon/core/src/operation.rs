@@ -1,5 +1,10 @@
 //! What a person or a program does to the tree on this device.
 
+mod edit;
+mod publish;
+mod rename;
+mod settle;
+
 use crate::clock::{Hlc, Stamp, WallMs};
 use crate::content::Content;
 use crate::effect::Effect;
@@ -7,6 +12,7 @@ use crate::id::{DeviceId, Dot, InodeId, ShareId, Tag, WriterId};
 use crate::index::{Index, InodeState, Node, ReplicaState};
 use crate::name::EntryName;
 use crate::register::{Attributes, Author, Inode, Kind, Mark, Owner, UnixTime, Unread};
+use crate::transaction::Transaction;
 use crate::vector::VersionVector;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -220,6 +226,29 @@ pub fn apply<I: Index>(
     context: Context,
     operation: Operation,
 ) -> Result<Applied, OperationError<I::Error>> {
-    let _ = (index, context, operation);
-    Err(OperationError::NotPermitted)
+    let mut transaction = Transaction::begin(index, context)?;
+    let node = match operation {
+        Operation::Create { parent, name, kind, mode, user, group } => {
+            Some(transaction.create((parent, name), kind, mode, user, group)?)
+        }
+        Operation::Link { node, parent, name } => Some(transaction.link(node, (parent, name))?),
+        Operation::Remove { parent, name, directory } => {
+            transaction.remove((parent, name), directory)?;
+            None
+        }
+        Operation::Rename { from, to, mode } => Some(transaction.rename(from, to, mode)?),
+        Operation::SetAttributes { node, change } => {
+            Some(transaction.set_attributes(node, change)?)
+        }
+        Operation::Publish { inode, context, parents, content, mtime, mark } => {
+            let made = publish::Made { context, parents, content, mtime, mark };
+            Some(transaction.publish(inode, made)?)
+        }
+        Operation::Settle { node } => Some(transaction.settle_node(node)?),
+        Operation::Abandon { inode } => {
+            transaction.abandon(inode)?;
+            None
+        }
+    };
+    Ok(Applied { node, effects: transaction.finish()? })
 }

@@ -1,0 +1,182 @@
+//! New versions of files, and the end of what was withheld until the first.
+
+use super::OperationError;
+use super::settle::Copies;
+use crate::content::Content;
+use crate::id::{Dot, InodeId};
+use crate::index::{EntryState, Index, Node};
+use crate::register::{Inode, Kind, Mark, Removal, UnixTime, Unread, Version};
+use crate::transaction::{Heard, Transaction};
+use crate::vector::VersionVector;
+use crate::view::{conflict_label, outlives};
+use alloc::vec::Vec;
+
+/// A version, as the operation describes it.
+pub(super) struct Made {
+    pub(super) context: VersionVector,
+    pub(super) parents: Vec<Dot>,
+    pub(super) content: Content,
+    pub(super) mtime: UnixTime,
+    pub(super) mark: Mark,
+}
+
+impl<I: Index> Transaction<'_, I> {
+    pub(super) fn publish(
+        &mut self,
+        id: InodeId,
+        mut made: Made,
+    ) -> Result<Node, OperationError<I::Error>> {
+        let state = self.inode(id)?.ok_or(OperationError::NotFound)?;
+        if state.inode.kind != Kind::File {
+            return Err(OperationError::NotPermitted);
+        }
+        // A version of a file that was removed here would bring it back.
+        let Some(first) = self.entries_of(id)?.into_iter().find(|entry| entry.present) else {
+            return Err(OperationError::NotFound);
+        };
+        let is_first = state.inode.is_withheld();
+        made.context.join(&made.parents.iter().copied().collect());
+        self.settle_names(Node::Inode(id), Copies::Leave)?;
+        self.part_from(&state.inode, &made, &first)?;
+        let mut now = (*state).clone();
+        let writer = self.state.writer;
+        let context = closed(&now.inode, writer, made.context);
+        let latest = now.inode.latest_hlc();
+        let version = Version {
+            stamp: self.stamp_after(latest),
+            dot: self.dot(),
+            context,
+            parents: made.parents,
+            author: self.state.author.clone(),
+            mtime: made.mtime,
+            content: made.content,
+            mark: made.mark,
+            unread: Unread::new(),
+        };
+        now.inode.versions.insert(version.dot, version);
+        let covered = now.inode.drop_covered();
+        self.retire(id, &covered)?;
+        if is_first {
+            // Others may have been told that all older numbers of this writer are known to them.
+            now.inode.attributes.dot = self.dot();
+        }
+        self.write_inode(now)?;
+        if is_first {
+            self.show_others(id)?;
+            self.release(id)?;
+        }
+        Ok(Node::Inode(id))
+    }
+
+    /// A writer's version covers its earlier ones of the file, also one that went another way:
+    /// that one becomes a file of its own before.
+    fn part_from(
+        &mut self,
+        inode: &Inode,
+        made: &Made,
+        first: &EntryState,
+    ) -> Result<(), I::Error> {
+        let writer = self.state.writer;
+        let apart = inode.versions.values().filter(|version| {
+            version.dot.writer == writer
+                && !made.context.covers(version.dot)
+                && version.content != made.content
+        });
+        let apart: Vec<&Version> = apart.collect();
+        if apart.is_empty() {
+            return Ok(());
+        }
+        for version in apart {
+            let parent = self.representative(first.shown_parent)?;
+            let shown = self.index.shown_of(InodeId(version.dot))?;
+            let name = match shown.into_iter().next() {
+                Some(row) => row.name,
+                None => {
+                    let label = conflict_label(version);
+                    let mut ordinal = 1;
+                    loop {
+                        let name = first.entry.place.name.labelled(&label, ordinal);
+                        if self.index.shown(parent, &name)?.is_none() {
+                            break name;
+                        }
+                        ordinal += 1;
+                    }
+                }
+            };
+            self.found_copy(inode, version, (parent, name))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the others see the names of a file that was withheld.
+    fn show_others(&mut self, id: InodeId) -> Result<(), I::Error> {
+        for entry in self.entries_of(id)? {
+            if !outlives(&entry) {
+                self.index.forget_entry(entry.entry.id)?;
+                continue;
+            }
+            let mut now = entry.clone();
+            now.entry.place.dot = self.dot();
+            if now.entry.removal.is_some() {
+                let dot = self.dot();
+                now.entry.removal = now.entry.removal.map(|removal| again(removal, dot));
+            }
+            self.write_entry(Some(entry), now, Heard::ByAll)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the removals that waited for a file real.
+    pub(super) fn release(&mut self, file: InodeId) -> Result<(), I::Error> {
+        for waiting in self.index.waiting_for(file)? {
+            let Some(state) = self.entry(waiting.entry.id)? else { continue };
+            let mut now = state.clone();
+            let Some((removal, _)) = now.withheld.take_if(|(_, of)| *of == file) else { continue };
+            let removal = again(removal, self.dot());
+            Removal::merge_into(&mut now.entry.removal, Some(removal));
+            self.write_entry(Some(state), now, Heard::ByAll)?;
+        }
+        Ok(())
+    }
+
+    /// Drops a file that was never published and has no name left.
+    pub(super) fn abandon(&mut self, id: InodeId) -> Result<(), I::Error> {
+        let entries = self.entries_of(id)?;
+        let withheld = self.inode(id)?.is_some_and(|state| state.inode.is_withheld());
+        if !withheld || entries.iter().any(|entry| entry.present) {
+            return Ok(());
+        }
+        self.release(id)?;
+        for entry in entries {
+            self.index.forget_entry(entry.entry.id)?;
+        }
+        self.forget_inode(id)
+    }
+}
+
+/// A removal under a new name: its stamps stay.
+fn again(removal: Removal, dot: Dot) -> Removal {
+    Removal { dots: VersionVector::from_iter([dot]), ..removal }
+}
+
+/// The context of a new version of `writer` that was made from what `context` covers: with all
+/// that those versions were made from, and with the writer's own earlier ones.
+fn closed(inode: &Inode, writer: crate::id::WriterId, mut context: VersionVector) -> VersionVector {
+    let given = context.number(writer);
+    context.include(Dot { writer, number: inode.known_versions().number(writer) });
+    loop {
+        let before = context.clone();
+        for version in inode.versions.values() {
+            // Where it followed an earlier version of this writer that was not given, that one is
+            // covered now, and with it what it was made from: its context has that, and nothing
+            // that still stands.
+            let followed = version.context.number(writer) > given;
+            if context.covers(version.dot) || followed {
+                context.join(&version.context);
+            }
+        }
+        if context == before {
+            return context;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Making what a repair shows ordinary, before the first operation on it.
+
+use super::OperationError;
+use crate::id::{EntryId, InodeId};
+use crate::index::{EntryState, Index, InodeState, Node, Shown};
+use crate::register::{Attributes, Entry, Inode, Kind, Place, Unread, Version};
+use crate::transaction::{Heard, Transaction};
+use crate::view::{At, Member, arrange, outlives};
+use alloc::collections::{BTreeMap, BTreeSet};
+
+/// Whether the copies of a group's files become files of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Copies {
+    /// They do.
+    Settle,
+    /// They stay what they are.
+    Leave,
+}
+
+/// Whether an entry isn't where its register says, or isn't gone as its register says.
+fn is_repaired(state: &EntryState) -> bool {
+    !outlives(state) || state.shown_parent != state.entry.place.parent
+}
+
+impl<I: Index> Transaction<'_, I> {
+    /// The directory that is shown for `id`, settled, for names in it to be changed.
+    pub(super) fn open_directory(
+        &mut self,
+        id: InodeId,
+    ) -> Result<InodeId, OperationError<I::Error>> {
+        let id = self.representative(id)?;
+        if id == InodeId::ROOT || self.present.contains(&id) {
+            return Ok(id);
+        }
+        if !self.is_directory(id)? {
+            let exists = self.inode(id)?.is_some();
+            return Err(if exists {
+                OperationError::NotDirectory
+            } else {
+                OperationError::NotFound
+            });
+        }
+        let entry = self.entry_of(id)?.filter(|entry| entry.present);
+        if is_repaired(&entry.ok_or(OperationError::NotFound)?) {
+            self.settle_upwards(id)?;
+            self.refresh()?;
+        }
+        self.present.insert(id);
+        Ok(id)
+    }
+
+    /// Gives a directory its shown place, and the ones above it, as far as they are repaired too.
+    fn settle_upwards(&mut self, mut directory: InodeId) -> Result<(), I::Error> {
+        while let Some(entry) = self.entry_of(directory)?.filter(is_repaired) {
+            directory = entry.shown_parent;
+            let at = (entry.shown_parent, entry.entry.place.name.clone());
+            self.place_entry(entry, at, None)?;
+        }
+        Ok(())
+    }
+
+    /// What a name leads to, once whatever stands there is ordinary.
+    pub(super) fn settled_row(&mut self, at: &At) -> Result<Option<Shown>, I::Error> {
+        let row = self.index.shown(at.0, &at.1)?;
+        let Some(row) = row.filter(|row| row.repaired) else {
+            return self.index.shown(at.0, &at.1);
+        };
+        self.settle_group(&(row.parent, row.base), Copies::Settle)?;
+        self.refresh()?;
+        self.index.shown(at.0, &at.1)
+    }
+
+    /// Makes all names of a node ordinary, and answers the node that it is then.
+    pub(super) fn settle_node(&mut self, node: Node) -> Result<Node, OperationError<I::Error>> {
+        self.settle_names(node, Copies::Settle)?;
+        match node {
+            Node::Copy { .. } if self.inode(node.key())?.is_none() => Err(OperationError::NotFound),
+            _ => Ok(Node::Inode(node.key())),
+        }
+    }
+
+    pub(super) fn settle_names(&mut self, node: Node, copies: Copies) -> Result<(), I::Error> {
+        let rows = self.index.shown_of(node.key())?.into_iter().filter(|row| row.repaired);
+        let groups: BTreeSet<At> = rows.map(|row| (row.parent, row.base)).collect();
+        if groups.is_empty() {
+            return Ok(());
+        }
+        for group in groups {
+            self.settle_group(&group, copies)?;
+        }
+        self.refresh()
+    }
+
+    /// Writes what a group shows as ordinary changes: each thing at the name it is shown under,
+    /// and what isn't shown because another shows the same, removed.
+    fn settle_group(&mut self, at: &At, copies: Copies) -> Result<(), I::Error> {
+        let members = self.members_at(at)?;
+        let group = arrange(&members);
+        let rows = self.index.shown_from(at.0, &at.1)?;
+        for row in rows.iter().filter(|row| row.wanted.is_some()) {
+            let here = (at.0, row.name.clone());
+            match (row.node, members.iter().find(|member| member.entry.entry.id == row.entry)) {
+                (Node::Inode(_), Some(member)) => {
+                    self.place_entry(member.entry.clone(), here, None)?;
+                }
+                (Node::Copy { version, .. }, Some(member)) if copies == Copies::Settle => {
+                    if let Some(version) = member.inode.inode.versions.get(&version) {
+                        self.found_copy(&member.inode.inode, version, here)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        for member in &members {
+            let labelled = |row: &Shown| row.entry == member.entry.entry.id && row.wanted.is_some();
+            let moved = rows.iter().any(|row| labelled(row) && matches!(row.node, Node::Inode(_)));
+            if copies == Copies::Settle && member.copies_here {
+                self.cover_versions(member)?;
+            }
+            if group.hidden.contains(&member.entry.entry.id) {
+                self.remove_entry(member.entry.clone())?;
+            } else if is_repaired(&member.entry) && !moved {
+                let parent = member.entry.shown_parent;
+                let replaced = member.entry.entry.place.replaced;
+                self.place_entry(member.entry.clone(), (parent, at.1.clone()), replaced)?;
+                self.settle_upwards(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a version a file of its own. Its ids are the version's dot, so that two devices which
+    /// do so at once make the same file.
+    pub(super) fn found_copy(
+        &mut self,
+        of: &Inode,
+        version: &Version,
+        (parent, name): At,
+    ) -> Result<(), I::Error> {
+        let (id, entry_id) = (InodeId(version.dot), EntryId(version.dot));
+        if self.inode(id)?.is_some() || self.entry(entry_id)?.is_some() {
+            return Ok(());
+        }
+        let attributes = Attributes {
+            stamp: self.stamp_after(of.attributes.stamp.hlc.max(version.stamp.hlc)),
+            dot: self.dot(),
+            ..of.attributes.clone()
+        };
+        let versions = BTreeMap::from([(version.dot, version.clone())]);
+        let inode = Inode { id, kind: Kind::File, attributes, versions, unread: Unread::new() };
+        self.write_inode(InodeState { inode, logged: 0 })?;
+        let place = Place {
+            stamp: self.stamp_after(version.stamp.hlc),
+            dot: self.dot(),
+            parent,
+            name,
+            replaced: None,
+            author: self.state.author.clone(),
+            unread: Unread::new(),
+        };
+        let entry = Entry { id: entry_id, inode: id, place, removal: None, unread: Unread::new() };
+        let state =
+            EntryState { entry, withheld: None, logged: 0, shown_parent: parent, present: true };
+        self.write_fresh(state, Heard::ByAll);
+        Ok(())
+    }
+
+    /// Writes the file's latest version again as one that all others went into.
+    fn cover_versions(&mut self, member: &Member) -> Result<(), I::Error> {
+        let mut now = (*member.inode).clone();
+        let Some(latest) = now.inode.latest().cloned() else { return Ok(()) };
+        let version = Version {
+            stamp: self.stamp_after(latest.stamp.hlc),
+            dot: self.dot(),
+            context: now.inode.known_versions(),
+            parents: now.inode.versions.keys().copied().collect(),
+            ..latest
+        };
+        now.inode.versions.insert(version.dot, version);
+        let covered = now.inode.drop_covered();
+        self.retire(now.inode.id, &covered)?;
+        self.write_inode(now)
+    }
+}
