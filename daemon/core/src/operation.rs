@@ -38,6 +38,9 @@ pub enum RenameMode {
     Exchange,
 }
 
+/// The name or the value of an extended attribute.
+pub type Bytes = Box<[u8]>;
+
 /// A change of attributes. What is `None` or not listed stays.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AttributeChange {
@@ -50,7 +53,7 @@ pub struct AttributeChange {
     /// The time of modification, of what has no versions to carry one.
     pub mtime: Option<UnixTime>,
     /// Extended attributes to set, or with `None` to remove.
-    pub set_xattrs: Vec<(Box<[u8]>, Option<Box<[u8]>>)>,
+    pub set_xattrs: Vec<(Bytes, Option<Bytes>)>,
 }
 
 /// One change to the tree. `parent`s are directories as look-ups answer them, and names are those
@@ -129,6 +132,12 @@ pub enum Operation {
     },
     /// Drops a file that lost its last name before it was ever published. Anything else stays.
     Abandon {
+        /// The file.
+        inode: InodeId,
+    },
+    /// Undoes a file that was never published, because its bytes were lost in a crash: its names
+    /// go, and what they had taken over stands again. Anything else stays.
+    Withdraw {
         /// The file.
         inode: InodeId,
     },
@@ -247,6 +256,10 @@ pub fn apply<I: Index>(
         Operation::Settle { node } => Some(transaction.settle_node(node)?),
         Operation::Abandon { inode } => {
             transaction.abandon(inode)?;
+            None
+        }
+        Operation::Withdraw { inode } => {
+            transaction.withdraw(inode)?;
             None
         }
     };

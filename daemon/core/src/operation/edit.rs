@@ -90,10 +90,12 @@ impl<I: Index> Transaction<'_, I> {
         directory: bool,
     ) -> Result<(), OperationError<I::Error>> {
         let parent = self.open_directory(parent)?;
-        let row = self.settled_row(&(parent, name))?.ok_or(OperationError::NotFound)?;
+        let at = (parent, name);
+        let row = self.settled_row(&at)?.ok_or(OperationError::NotFound)?;
+        self.settle_heirs(&at)?;
         match (directory, self.is_directory(row.node.inode())?) {
-            (true, false) => return Err(OperationError::NotDirectory),
-            (false, true) => return Err(OperationError::IsDirectory),
+            (true, false) => Err(OperationError::NotDirectory),
+            (false, true) => Err(OperationError::IsDirectory),
             _ => self.remove_row(&row),
         }
     }

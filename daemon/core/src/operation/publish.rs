@@ -152,6 +152,26 @@ impl<I: Index> Transaction<'_, I> {
         }
         self.forget_inode(id)
     }
+
+    /// Undoes a file that was never published. What its names had taken over was never gone for
+    /// others, and stands again here.
+    pub(super) fn withdraw(&mut self, id: InodeId) -> Result<(), I::Error> {
+        if !self.inode(id)?.is_some_and(|state| state.inode.is_withheld()) {
+            return Ok(());
+        }
+        for waiting in self.index.waiting_for(id)? {
+            let now = EntryState { withheld: None, ..waiting.clone() };
+            self.write_entry(Some(waiting), now, Heard::Here)?;
+        }
+        for entry in self.entries_of(id)?.into_iter().filter(|entry| entry.present) {
+            let removal = self.removal_of(&entry)?;
+            let mut now = entry.clone();
+            Removal::merge_into(&mut now.entry.removal, Some(removal));
+            self.write_entry(Some(entry), now, Heard::Here)?;
+        }
+        self.refresh()?;
+        self.abandon(id)
+    }
 }
 
 /// A removal under a new name: its stamps stay.

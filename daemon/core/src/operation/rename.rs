@@ -18,6 +18,7 @@ impl<I: Index> Transaction<'_, I> {
         let to = (self.open_directory(to.0)?, to.1);
         self.settled_row(&from)?.ok_or(OperationError::NotFound)?;
         let target = self.settled_row(&to)?;
+        self.settle_heirs(&from)?;
         // Settling the target may have settled the source with it.
         let source = self.index.shown(from.0, &from.1)?.ok_or(OperationError::NotFound)?;
         match (mode, &target) {

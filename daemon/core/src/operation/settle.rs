@@ -70,6 +70,23 @@ impl<I: Index> Transaction<'_, I> {
         self.index.shown(at.0, &at.1)
     }
 
+    /// Settles those who would come into a name, once it is vacated: else `rm -r` would see what
+    /// it has listed change its name.
+    pub(super) fn settle_heirs(&mut self, at: &At) -> Result<(), I::Error> {
+        let mut groups = BTreeSet::new();
+        for wanted in [Some(at.1.clone()), at.1.unnumbered()].into_iter().flatten() {
+            let rows = self.index.shown_wanting(at.0, &wanted)?;
+            groups.extend(rows.into_iter().map(|row| (row.parent, row.base)));
+        }
+        if groups.is_empty() {
+            return Ok(());
+        }
+        for group in groups {
+            self.settle_group(&group, Copies::Settle)?;
+        }
+        self.refresh()
+    }
+
     /// Makes all names of a node ordinary, and answers the node that it is then.
     pub(super) fn settle_node(&mut self, node: Node) -> Result<Node, OperationError<I::Error>> {
         self.settle_names(node, Copies::Settle)?;
