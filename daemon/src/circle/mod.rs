@@ -98,9 +98,8 @@ impl Circle {
                 if kept.own != own {
                     return Err(FileError::OtherIdentity { path: path.to_owned() }.into());
                 }
-                let roster =
-                    Roster::restore(kept.circle, own, &kept.accepted, kept.statements)
-                        .map_err(|_| FileError::Corrupt { path: path.to_owned() })?;
+                let roster = Roster::restore(kept.circle, own, &kept.accepted, kept.statements)
+                    .map_err(|_| FileError::Corrupt { path: path.to_owned() })?;
                 State { roster, share: kept.share, remembered: kept.remembered }
             }
             None => {

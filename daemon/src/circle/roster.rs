@@ -10,15 +10,15 @@ use std::net::SocketAddr;
 
 use kith_core::id::DeviceId;
 
-use super::statement::{Claim, CircleId, Role, Signed, Statement, StatementError};
+use super::statement::{CircleId, Claim, Role, Signed, Statement, StatementError};
 use crate::identity::{Identity, PublicKey};
 
 /// The most devices that are in a circle at a time.
-pub const MEMBERS_MAX: usize = 64;
+pub(super) const MEMBERS_MAX: usize = 64;
 /// The most devices, with the removed ones, that a circle ever knows.
-pub const DEVICES_MAX: usize = 320;
+pub(super) const DEVICES_MAX: usize = 320;
 /// The most statements in a message: four kinds for each device.
-pub const STATEMENTS_MAX: usize = 4 * DEVICES_MAX;
+pub(super) const STATEMENTS_MAX: usize = 4 * DEVICES_MAX;
 
 /// What is known of one device.
 #[derive(Clone, Debug)]
@@ -210,7 +210,7 @@ impl Roster {
     ) -> Changes {
         let stamp = self.stamp(now_ms);
         let statement = Statement::sign(identity, self.circle, subject, stamp, claim);
-        self.count(identity, now_ms, vec![statement])
+        self.count(identity, now_ms, &[statement])
     }
 
     /// Takes in what another member sent.
@@ -236,12 +236,12 @@ impl Roster {
             statements.into_iter().filter(|signed| !known.contains(&signed)).collect()
         };
         let verified = self.verify(unknown)?;
-        Ok(self.count(identity, now_ms, verified))
+        Ok(self.count(identity, now_ms, &verified))
     }
 
     /// Lets statements count until none of them changes anything, and signs anew what lost its
     /// signer.
-    fn count(&mut self, identity: &Identity, now_ms: u64, statements: Vec<Statement>) -> Changes {
+    fn count(&mut self, identity: &Identity, now_ms: u64, statements: &[Statement]) -> Changes {
         let before: Vec<DeviceId> = self.members().collect();
         let mut any = false;
         loop {
@@ -258,7 +258,7 @@ impl Roster {
                 break;
             }
         }
-        for statement in &statements {
+        for statement in statements {
             any |= self.count_detail(statement);
         }
         any |= self.repeat(identity, now_ms);

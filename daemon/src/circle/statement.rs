@@ -274,7 +274,10 @@ mod tests {
             Claim::Addition,
             Claim::Removal,
             Claim::Label { name: "läptop".into(), role: Role::Other(3) },
-            Claim::Addresses(vec!["10.0.0.1:5484".parse().unwrap(), "[fe80::1%3]:1".parse().unwrap()]),
+            Claim::Addresses(vec![
+                "10.0.0.1:5484".parse().unwrap(),
+                "[fe80::1%3]:1".parse().unwrap(),
+            ]),
         ];
         for claim in claims {
             let statement = Statement::sign(&identity, CIRCLE, own, 42, claim);

@@ -213,6 +213,7 @@ pub fn protocol(connection: &quinn::Connection) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::SupportedCipherSuite;
 
     fn verifier(expected: Option<DeviceId>) -> KeyVerifier {
         KeyVerifier { provider: provider(), expected }
@@ -238,7 +239,8 @@ mod tests {
 
     #[test]
     fn the_fast_cipher_comes_first() {
-        let suites: Vec<_> = provider().cipher_suites.iter().map(|suite| suite.suite()).collect();
+        let suites: Vec<_> =
+            provider().cipher_suites.iter().map(SupportedCipherSuite::suite).collect();
         assert_eq!(suites[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
         assert_eq!(suites.len(), 2);
     }

@@ -31,8 +31,7 @@ impl Device {
         self.state(&identity, Claim::Addition);
         let statements = self.roster.statements();
         let accepted = [self.identity.public()];
-        let mut roster =
-            Roster::restore(CIRCLE, identity.public(), &accepted, statements).unwrap();
+        let mut roster = Roster::restore(CIRCLE, identity.public(), &accepted, statements).unwrap();
         roster.repeat(&identity, 1000);
         Device { identity, roster }
     }
@@ -161,13 +160,9 @@ fn a_list_survives_being_written_down() {
     let c = a.invite();
     b.hear(&a);
     b.remove(&c);
-    let again = Roster::restore(
-        CIRCLE,
-        b.identity.public(),
-        &b.roster.accepted(),
-        b.roster.statements(),
-    )
-    .unwrap();
+    let again =
+        Roster::restore(CIRCLE, b.identity.public(), &b.roster.accepted(), b.roster.statements())
+            .unwrap();
     assert_eq!(again.members().collect::<Vec<_>>(), b.roster.members().collect::<Vec<_>>());
     assert!(again.is_removed(c.id()));
 }
@@ -190,12 +185,10 @@ fn devices_agree_whatever_they_hear_in_which_order() {
         for (what, one, other) in steps {
             let (one, other) = (one % devices.len(), other % devices.len());
             match what {
-                0 if devices.len() < 8 => {
-                    // Whoever was removed and knows it invites nobody.
-                    if devices[one].sees(&devices[one]) {
-                        let new = devices[one].invite();
-                        devices.push(new);
-                    }
+                // Whoever was removed and knows it invites nobody.
+                0 if devices.len() < 8 && devices[one].sees(&devices[one]) => {
+                    let new = devices[one].invite();
+                    devices.push(new);
                 }
                 1 if one != other => {
                     let key = devices[other].identity.public();
