@@ -11,6 +11,7 @@ mod naming;
 mod presence;
 mod whole;
 
+pub use label::time_of_day;
 pub use whole::{Whole, compute};
 
 use crate::index::Index;

@@ -70,12 +70,6 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The store of another share is here.
-    #[error("{} holds another share", .directory.display())]
-    OtherShare {
-        /// The store's directory.
-        directory: PathBuf,
-    },
     /// The disk or the index failed.
     #[error("{} can't be opened", .directory.display())]
     Store {

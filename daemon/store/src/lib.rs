@@ -13,6 +13,9 @@ mod snapshot;
 mod store;
 mod transaction;
 
+pub use bytes::{
+    AddError, Base, Collected, Cut, CutError, DiskRoom, Frozen, Overlay, ReadError, Recovered,
+};
 pub use error::{OpenError, StoreError};
 pub use index::incomplete::Incomplete;
 pub use index::replica::Totals;

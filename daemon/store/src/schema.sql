@@ -58,6 +58,8 @@ CREATE TABLE inodes (
     register BLOB NOT NULL      -- without the id
 );
 
+CREATE INDEX inodes_withheld ON inodes (id) WHERE logged = 0;
+
 CREATE TABLE entries (
     id INTEGER PRIMARY KEY,
     logged INTEGER NOT NULL,

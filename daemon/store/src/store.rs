@@ -54,9 +54,6 @@ impl Store {
         let failed = |cause| OpenError::Store { directory: directory.into(), cause };
         let memory = opened.database.writer().and_then(|handle| Memory::load(&handle));
         let memory = memory.map_err(failed)?;
-        if memory.state().is_some_and(|state| state.share != founding.share) {
-            return Err(OpenError::OtherShare { directory: directory.into() });
-        }
         let bytes = Bytes::open(directory, &opened.database, opened.unclean).map_err(failed)?;
         let new = memory.state().is_none();
         let inner = Inner {
@@ -170,6 +167,14 @@ impl Store {
     /// A [`StoreError`] if the index fails.
     pub fn complete(&self, inode: InodeId, version: Dot) -> Result<(), StoreError> {
         self.write(|transaction| transaction.mark_complete(inode, version))
+    }
+
+    /// The files that have never been published, in the order of their keys.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn withheld(&self) -> Result<Vec<InodeId>, StoreError> {
+        self.snapshot()?.handle().withheld()
     }
 
     /// The versions of a file in this device's history, the earliest first, each with the time at

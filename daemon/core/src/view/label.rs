@@ -15,7 +15,8 @@ pub(crate) fn conflict_of(author: &str, when: Hlc) -> String {
 }
 
 /// Seconds since 1970 as `2026-11-25 22.31.05`, UTC: a colon can't stand in names everywhere.
-fn time_of_day(seconds: u64) -> String {
+#[must_use]
+pub fn time_of_day(seconds: u64) -> String {
     let (year, month, day) = civil_from_days(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     alloc::format!("{year:04}-{month:02}-{day:02} {hour:02}.{minute:02}.{second:02}")

@@ -44,6 +44,12 @@ impl Handle {
         })
     }
 
+    /// The files that have never been published.
+    pub(crate) fn withheld(&self) -> Result<Vec<InodeId>, StoreError> {
+        let keys = self.all("SELECT id FROM inodes WHERE logged = 0", [], |row| Ok(row.get(0)?))?;
+        keys.into_iter().map(|key| self.inode_id(key)).collect()
+    }
+
     /// An inode of a row that has `logged` and `register` from column `at` on.
     pub(crate) fn read_inode(
         &self,

@@ -1,0 +1,480 @@
+//! One daemon, from its start to its end.
+
+use crate::caretaker::Caretaker;
+use crate::circle::Circle;
+use crate::config::Config;
+use crate::control::{ControlServer, ControlSocket};
+use crate::events::Events;
+use crate::identity::Identity;
+use crate::network::{DEFAULT_PORT, Network, NetworkConfig};
+use crate::paths::Paths;
+use crate::peer::{Peers, ask_for_chunks};
+use crate::service::Notifier;
+use crate::share::{Share, Size, context, kith_error_chain, new_writer};
+use crate::sightings::Sightings;
+use kith_control::event::Happening;
+use kith_core::id::DeviceId;
+use kith_fs::{MountOptions, Mounted};
+use kith_store::{Founding, OpenError, Store};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How long publishing what was written last may hold up a stop.
+const PUBLISH_GRACE: Duration = Duration::from_millis(1500);
+/// How often the upkeep looks around.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often garbage is collected.
+const COLLECT_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How long superseded versions are kept.
+const RETENTION_MS: u64 = 30 * 24 * 3600 * 1000;
+/// How often at most listeners are told of a share's progress.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// What a daemon is started with.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Where everything is kept.
+    pub paths: Paths,
+    /// A person's settings.
+    pub config: Config,
+    /// Where to mount, if a person said so with this start.
+    pub mount: Option<PathBuf>,
+    /// Do not mount.
+    pub no_mount: bool,
+}
+
+/// Why a daemon did not start, or ended before it was told to.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct RunError {
+    /// What happened, in one line.
+    pub sentence: String,
+    /// What to try next, in one line.
+    pub hint: String,
+}
+
+impl RunError {
+    fn new(error: &(impl std::error::Error + 'static), hint: &str) -> Self {
+        RunError { sentence: kith_error_chain(error), hint: hint.to_owned() }
+    }
+}
+
+/// Runs a daemon until it is told to stop, by a signal or through its control socket.
+///
+/// # Errors
+/// If it can't start or can't go on.
+pub fn run(options: RunOptions) -> Result<(), RunError> {
+    let notifier = Notifier::from_environment();
+    let result = start(options, &notifier).and_then(|daemon| daemon.run(&notifier));
+    if let Err(error) = &result {
+        notifier.failed(&error.sentence, &error.hint);
+    }
+    result
+}
+
+/// A daemon that has started.
+struct Daemon {
+    caretaker: Arc<Caretaker>,
+    share: Arc<Share>,
+    mounted: Option<Mounted>,
+    control: ControlServer,
+    network: NetworkThread,
+    workers: Vec<JoinHandle<()>>,
+    stopping: watch::Receiver<bool>,
+    _claim: crate::paths::DataClaim,
+}
+
+/// The thread that the network lives on.
+struct NetworkThread {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
+    let RunOptions { paths, config, mount, no_mount } = options;
+    let started = Instant::now();
+    notifier.status("starting");
+    let claim =
+        paths.claim().map_err(|error| RunError::new(&error, "Stop it with 'kith down'."))?;
+    let socket = ControlSocket::bind(&paths).map_err(|error| {
+        RunError::new(&error, "Stop whatever uses it, or choose another --home.")
+    })?;
+    let keep_hint = "Nothing was changed. Restore it from a copy, or move it away to begin anew.";
+    let identity = Identity::load_or_create(&paths.data.join("identity"))
+        .map_err(|error| RunError::new(&error, keep_hint))?;
+    let identity = Arc::new(identity);
+    let name = device_name(&config);
+    let circle = Circle::open(&paths.data.join("circle"), Arc::clone(&identity), &name)
+        .map_err(|error| RunError::new(&error, keep_hint))?;
+    let circle = Arc::new(circle);
+    let share = open_share(&paths, &config, &circle)?;
+
+    let events = Events::new();
+    let peers = Arc::new(Peers::new(Arc::clone(&circle)));
+    let sightings = Arc::new(Sightings::open(&paths.data.join("seen")));
+    let (stop, stopping) = watch::channel(false);
+    let workers = start_workers(&share, &stopping)?;
+    let hooks = DaemonHooks {
+        share: Arc::clone(&share),
+        peers: Arc::clone(&peers),
+        sightings: Arc::clone(&sightings),
+        events: events.clone(),
+    };
+    let port = config.port.unwrap_or(DEFAULT_PORT);
+    let mut network_config = NetworkConfig::new(identity, Arc::clone(&circle), port);
+    network_config.discovery = config.mdns;
+    let hooks = Arc::new(hooks);
+    let (network, runtime, network_thread) =
+        start_network(network_config, hooks, (Arc::clone(&share), Arc::clone(&peers)))?;
+    runtime.spawn(hint_at(network.clone(), config.peers.clone()));
+
+    let mount_point =
+        if no_mount { None } else { Some(choose_mount(&paths, &config, mount.as_deref())?) };
+    let mounted = match &mount_point {
+        Some(point) => Some(mount_share(&share, &circle, point)?),
+        None => None,
+    };
+    if let (Some(given), Some(_)) = (&mount, &mounted) {
+        paths.remember_mount(given).map_err(|error| RunError::new(&error, "Look at the disk."))?;
+    }
+    let caretaker = Arc::new(Caretaker {
+        circle,
+        share: Arc::clone(&share),
+        peers,
+        sightings,
+        events,
+        network,
+        runtime,
+        mount: Mutex::new(mount_point),
+        stop,
+        started,
+    });
+    let control = ControlServer::start(socket, Arc::clone(&caretaker) as _)
+        .map_err(|error| RunError::new(&error, "Look at the limits on threads and open files."))?;
+    Ok(Daemon {
+        caretaker,
+        share,
+        mounted,
+        control,
+        network: network_thread,
+        workers,
+        stopping,
+        _claim: claim,
+    })
+}
+
+fn device_name(config: &Config) -> String {
+    let host = || hostname::get().ok().and_then(|name| name.into_string().ok());
+    let name = config.name.clone().or_else(host).unwrap_or_default();
+    let name: String = name.chars().filter(|c| !c.is_control() && *c != '/').take(40).collect();
+    if name.trim().is_empty() { "device".to_owned() } else { name.trim().to_owned() }
+}
+
+fn open_share(paths: &Paths, config: &Config, circle: &Circle) -> Result<Arc<Share>, RunError> {
+    let directory = paths.data.join("store");
+    let chance = context();
+    let founding = Founding {
+        share: circle.share().id,
+        device: circle.own(),
+        writer: new_writer(),
+        author: circle.name_of(circle.own()),
+        now: chance.now,
+        tag: chance.tag,
+    };
+    let store = Store::open(&directory, &founding).map_err(|error| {
+        let hint = match &error {
+            OpenError::Newer { .. } => "Update Kith on this device.",
+            OpenError::InUse { .. } => "Stop the other one with 'kith down'.",
+            _ => "Nothing was changed. Copy it somewhere safe, then look at the disk's health.",
+        };
+        RunError::new(&error, hint)
+    })?;
+    let share = Arc::new(Share::new(store, config.read_deadline()));
+    let store_hint = "Look at the room and the health of the disk under Kith's data.";
+    share.adopt(circle.share().id).map_err(|error| RunError::new(&error, store_hint))?;
+    share
+        .set_author(&circle.name_of(circle.own()))
+        .map_err(|error| RunError::new(&error, store_hint))?;
+    let recovery = share.recover().map_err(|error| RunError::new(&error, store_hint))?;
+    if recovery != crate::share::Recovery::default() {
+        tracing::warn!(
+            published = recovery.published,
+            beside = recovery.beside,
+            waiting = recovery.waiting,
+            "the last stop left changes behind; they were recovered"
+        );
+    }
+    Ok(share)
+}
+
+fn start_workers(
+    share: &Arc<Share>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, RunError> {
+    let mut workers = Vec::new();
+    for (name, size) in [("kith-publish", Size::Small), ("kith-publish-big", Size::Large)] {
+        let share = Arc::clone(share);
+        workers.push(thread(name, move || share.publish_all(size))?);
+    }
+    let (share, stopping) = (Arc::clone(share), stopping.clone());
+    // Not waited for at the end: what it does may be given up at any time.
+    let _ = thread("kith-upkeep", move || upkeep(&share, &stopping))?;
+    Ok(workers)
+}
+
+fn upkeep(share: &Share, stopping: &watch::Receiver<bool>) {
+    let mut collected = Instant::now();
+    while !*stopping.borrow() {
+        std::thread::park_timeout(UPKEEP_EVERY);
+        share.publish_idle();
+        if let Err(error) = share.store.sync() {
+            tracing::error!(cause = %kith_error_chain(&error), "what was written can't be made durable");
+        }
+        if collected.elapsed() >= COLLECT_EVERY {
+            collected = Instant::now();
+            match share.store.collect(context().now, RETENTION_MS) {
+                Ok(found) => tracing::info!(?found, "garbage was collected"),
+                Err(error) => {
+                    tracing::error!(cause = %kith_error_chain(&error), "garbage can't be collected")
+                }
+            }
+        }
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| RunError::new(&error, "Look at the limit on threads."))
+}
+
+/// Starts the network on a thread of its own, with a runtime of one thread: that is faster than
+/// more, for one endpoint.
+fn start_network(
+    config: NetworkConfig,
+    hooks: Arc<DaemonHooks>,
+    (share, peers): (Arc<Share>, Arc<Peers>),
+) -> Result<(Network, tokio::runtime::Handle, NetworkThread), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .build()
+        .map_err(|error| RunError::new(&error, "Look at the limits on threads and open files."))?;
+    let handle = runtime.handle().clone();
+    let (stop, mut stopped) = watch::channel(false);
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    let thread = thread("kith-network", move || {
+        runtime.block_on(async move {
+            match crate::network::start(config, hooks).await {
+                Err(error) => {
+                    let hint = "Look at the limit on open files, and at what uses the UDP port.";
+                    let _ = ready.send(Err(RunError::new(&error, hint)));
+                }
+                Ok(network) => {
+                    let _ = ready.send(Ok(network.clone()));
+                    tokio::spawn(ask_for_chunks(Arc::clone(&share), peers));
+                    tokio::spawn(Arc::clone(&share).fill());
+                    // An error means that the daemon is gone, which is as good as being told.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                    network.shutdown().await;
+                }
+            }
+        });
+        // Store calls under way end by themselves; none waits for another device.
+        runtime.shutdown_timeout(Duration::from_millis(500));
+    })?;
+    let network = started.recv().map_err(|_| RunError {
+        sentence: "the network thread ended early".to_owned(),
+        hint: "Look at the daemon's log.".to_owned(),
+    })??;
+    Ok((network, handle, NetworkThread { stop, thread }))
+}
+
+/// Names the addresses of a person's settings to the network, once they are resolved.
+async fn hint_at(network: Network, addresses: Vec<String>) {
+    for address in addresses {
+        match tokio::net::lookup_host(&address).await {
+            Ok(found) => found.for_each(|found| network.connect_hint(found)),
+            Err(error) => tracing::warn!(%address, %error, "an address in `peers` leads nowhere"),
+        }
+    }
+}
+
+fn choose_mount(paths: &Paths, config: &Config, given: Option<&Path>) -> Result<PathBuf, RunError> {
+    paths
+        .mount_point(given, config.mount.as_deref())
+        .map_err(|error| RunError::new(&error, "Name another directory with --mount."))
+}
+
+fn mount_share(share: &Arc<Share>, circle: &Circle, point: &Path) -> Result<Mounted, RunError> {
+    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+    let options = MountOptions {
+        point: point.to_owned(),
+        owner: (user.as_raw(), group.as_raw()),
+        name: circle.share().name,
+        // The kernel checks permissions, and only root may let others in without being asked.
+        allow_other: user.is_root(),
+    };
+    kith_fs::mount(Arc::clone(share) as _, &options)
+        .map_err(|error| RunError { sentence: error.to_string(), hint: error.hint().to_owned() })
+}
+
+impl Daemon {
+    fn run(self, notifier: &Notifier) -> Result<(), RunError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| RunError::new(&error, "Look at the limits on open files."))?;
+        if let Some(mount) =
+            self.caretaker.mount.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            self.caretaker.events.send(Happening::Mounted {
+                share: self.caretaker.circle.share().name,
+                mount: mount.display().to_string(),
+            });
+            tracing::info!(mount = %mount.display(), "mounted");
+        }
+        notifier.ready("running");
+        tracing::info!(port = self.caretaker.port(), "ready");
+        let stopping = self.stopping.clone();
+        let caretaker = Arc::clone(&self.caretaker);
+        runtime.block_on(async move {
+            tokio::select! {
+                () = signalled() => {}
+                () = told(stopping) => {}
+                () = watch_over(&caretaker, notifier) => {}
+            }
+        });
+        self.stop(notifier)
+    }
+
+    fn stop(self, notifier: &Notifier) -> Result<(), RunError> {
+        notifier.stopping();
+        tracing::info!("stopping");
+        self.caretaker.events.send(Happening::Stopping);
+        self.caretaker.stop.send_replace(true);
+        // The kernel hands over what it still holds, while the share takes it.
+        if let Some(Err(error)) = self.mounted.map(Mounted::unmount) {
+            tracing::warn!(%error, "the folder could not be unmounted");
+        }
+        if !self.share.close(Instant::now() + PUBLISH_GRACE) {
+            tracing::warn!("some files could not be published yet; they will be at the next start");
+        }
+        self.network.stop.send_replace(true);
+        let _ = self.network.thread.join();
+        self.control.stop();
+        for worker in self.workers {
+            if worker.is_finished() {
+                let _ = worker.join();
+            }
+        }
+        for peer in self.caretaker.peers.all() {
+            self.caretaker.sightings.note(peer.device);
+        }
+        self.caretaker.sightings.save();
+        self.share.store.close();
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Waits for one of the signals that end a daemon.
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals can't be waited for");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn told(mut stopping: watch::Receiver<bool>) {
+    // An error means that nobody is left to tell, which can't be while the caretaker lives.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Tells listeners how the share stands, and systemd that the daemon is alive.
+async fn watch_over(caretaker: &Arc<Caretaker>, notifier: &Notifier) {
+    let mut changed = caretaker.share.watch();
+    let mut peers = caretaker.peers.watch();
+    let mut told = None;
+    let mut conflicts = None;
+    let mut alive =
+        tokio::time::interval(notifier.watchdog_interval().unwrap_or(Duration::from_secs(30)));
+    loop {
+        let caretaker = Arc::clone(caretaker);
+        let looked = tokio::task::spawn_blocking(move || {
+            use crate::steward::Steward;
+            caretaker.shares().map(|shares| (caretaker, shares))
+        });
+        if let Ok(Ok((caretaker, shares))) = looked.await {
+            for share in shares {
+                let now = (share.state, share.missing_bytes);
+                if told != Some(now) {
+                    caretaker.events.send(Happening::ShareStateChanged {
+                        share: share.name.clone(),
+                        state: share.state,
+                        missing_bytes: share.missing_bytes,
+                    });
+                    told = Some(now);
+                }
+                if conflicts.is_some_and(|count| count != share.conflicts) {
+                    caretaker.events.send(Happening::ConflictsChanged {
+                        share: share.name,
+                        conflicts: share.conflicts,
+                    });
+                }
+                conflicts = Some(share.conflicts);
+            }
+        }
+        tokio::time::sleep(TELL_EVERY).await;
+        let waited = async {
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = peers.changed() => {}
+            }
+        };
+        tokio::pin!(waited);
+        loop {
+            tokio::select! {
+                () = &mut waited => break,
+                _ = alive.tick() => notifier.alive(),
+            }
+        }
+    }
+}
+
+/// What the network tells the daemon.
+struct DaemonHooks {
+    share: Arc<Share>,
+    peers: Arc<Peers>,
+    sightings: Arc<Sightings>,
+    events: Events,
+}
+
+impl crate::network::Peers for DaemonHooks {
+    fn connected(&self, link: crate::network::Link) {
+        self.sightings.note(link.device);
+        let peers = Arc::clone(&self.peers);
+        tokio::spawn(peers.serve(link, Arc::clone(&self.share), self.events.clone()));
+    }
+
+    fn disconnected(&self, device: DeviceId, _reason: String) {
+        self.sightings.note(device);
+        self.sightings.save();
+    }
+
+    fn joined(&self, member: crate::circle::Member) {
+        self.events
+            .send(Happening::DeviceJoined { id: member.device.to_string(), name: member.name });
+    }
+
+    fn member_changed(&self) {}
+}

@@ -1,0 +1,108 @@
+//! What a transaction's effects mean for the mount's nodes, and whom to tell after the commit.
+
+use kith_core::effect::Effect;
+use kith_core::id::InodeId;
+use kith_core::index::IndexRead;
+use kith_core::name::EntryName;
+use kith_core::register::{Kind, UnixTime};
+use kith_fs::volume::{Ino, Outdated};
+use kith_store::{NodeRead, StoreError, Transaction};
+use std::collections::BTreeSet;
+
+/// Who a transaction's changes come from.
+pub(crate) enum Origin<'a> {
+    /// The mount: the kernel knows these names, and the attributes, by itself.
+    Mount(&'a [(InodeId, EntryName)]),
+    /// The publisher, for files that are open under these numbers.
+    Publishers(&'a [u64]),
+    /// Another device, or a command.
+    Elsewhere,
+}
+
+/// What is to be done once the transaction is committed.
+#[derive(Default)]
+pub(crate) struct Aftermath {
+    /// What the kernel must forget.
+    pub(crate) outdated: Vec<Outdated>,
+    /// The numbers of nodes whose bytes were superseded.
+    pub(crate) superseded: Vec<u64>,
+    /// Whether the device goes on under a new writer.
+    pub(crate) reincarnated: bool,
+}
+
+/// Brings the mount's nodes up to date with a transaction's effects, within that transaction.
+pub(crate) fn settle_nodes(
+    tx: &mut Transaction<'_>,
+    effects: &[Effect],
+    origin: &Origin<'_>,
+    now: UnixTime,
+) -> Result<Aftermath, StoreError> {
+    let mut aftermath = Aftermath::default();
+    let mut touched = BTreeSet::new();
+    for effect in effects {
+        match effect {
+            Effect::Name { parent, name } => {
+                let known = matches!(origin, Origin::Mount(own) if own.iter().any(|(p, n)| p == parent && n == name));
+                let Some(row) = tx.node_of(*parent)? else { continue };
+                if touched.insert(*parent) {
+                    tx.touch_node(*parent, now, Some(now))?;
+                    if !matches!(origin, Origin::Mount(_)) {
+                        aftermath.outdated.push(Outdated::Attributes(Ino(row.ino)));
+                    }
+                }
+                if !known {
+                    aftermath
+                        .outdated
+                        .push(Outdated::Name { parent: Ino(row.ino), name: name.clone() });
+                }
+            }
+            Effect::Attributes { key } => {
+                let Some(row) = tx.node_of(*key)? else { continue };
+                let modified = match tx.inode(row.node.inode())? {
+                    Some(state) if state.inode.kind != Kind::File => state.inode.attributes.mtime,
+                    _ => None,
+                };
+                let elsewhere = matches!(origin, Origin::Elsewhere);
+                tx.touch_node(*key, now, if elsewhere { modified } else { None })?;
+                if !matches!(origin, Origin::Mount(_)) {
+                    aftermath.outdated.push(Outdated::Attributes(Ino(row.ino)));
+                }
+            }
+            Effect::Content { key, here } => {
+                let Some(row) = tx.node_of(*key)? else { continue };
+                let own = *here
+                    && match origin {
+                        Origin::Publishers(inos) => inos.contains(&row.ino),
+                        Origin::Mount(_) => true,
+                        Origin::Elsewhere => false,
+                    };
+                if own {
+                    tx.touch_node(*key, now, None)?;
+                } else {
+                    supersede(tx, *key, now, &mut aftermath)?;
+                }
+            }
+            Effect::Reincarnated => aftermath.reincarnated = true,
+        }
+    }
+    Ok(aftermath)
+}
+
+/// Gives a node a new number, because in writeback mode the kernel owns the size and times of what
+/// it caches under the old one: the names lead to a new node, as after a rename over the file.
+fn supersede(
+    tx: &mut Transaction<'_>,
+    key: InodeId,
+    now: UnixTime,
+    aftermath: &mut Aftermath,
+) -> Result<(), StoreError> {
+    let (old, _) = tx.renew_node(key, now)?;
+    aftermath.superseded.push(old);
+    for shown in tx.shown_of(key)? {
+        if let Some(parent) = tx.node_of(shown.parent)? {
+            aftermath.outdated.push(Outdated::Name { parent: Ino(parent.ino), name: shown.name });
+        }
+    }
+    aftermath.outdated.push(Outdated::Attributes(Ino(old)));
+    Ok(())
+}

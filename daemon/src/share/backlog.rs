@@ -1,0 +1,157 @@
+//! What is missing here: versions whose bytes are fetched in the background, and how many.
+
+use super::fetches::Urgency;
+use super::{Share, kith_error_chain};
+use kith_core::exchange::full_knowledge;
+use kith_core::id::{ChunkId, Dot, InodeId};
+use kith_core::index::IndexRead;
+use kith_core::wire::Message;
+use kith_store::StoreError;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many chunks are wanted in the background before more versions are looked at.
+const LOW_WATER: usize = 2_048;
+/// How many chunks may be wanted in the background.
+const HIGH_WATER: usize = 8_192;
+/// How many chunks of one version are wanted at once.
+const CHUNKS_A_VERSION: usize = 1_024;
+/// How many versions are read from the index at once.
+const VERSIONS_A_READ: usize = 256;
+
+type VersionKey = (InodeId, Dot);
+
+/// The versions that are being completed.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    active: Mutex<Active>,
+}
+
+#[derive(Default)]
+struct Active {
+    /// For each version, the chunks that were asked for and haven't arrived.
+    left: BTreeMap<VersionKey, Outstanding>,
+    /// The versions that wait for a chunk.
+    waiting: HashMap<ChunkId, Vec<VersionKey>>,
+    /// Up to where the index's list was read.
+    after: u64,
+}
+
+#[derive(Default)]
+struct Outstanding {
+    chunks: BTreeSet<ChunkId>,
+    content: Option<Arc<kith_core::content::Content>>,
+}
+
+impl Share {
+    /// Looks through what is missing, for as long as the daemon runs.
+    pub(crate) async fn fill(self: Arc<Self>) {
+        loop {
+            let share = Arc::clone(&self);
+            let looked = tokio::task::spawn_blocking(move || share.look_through()).await;
+            match looked {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(cause = %kith_error_chain(&error), "the list of missing bytes can't be read");
+                }
+                Err(_) => return,
+            }
+            self.fetches.backlog().await;
+        }
+    }
+
+    fn look_through(&self) -> Result<(), StoreError> {
+        let mut active = self.backlog.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = Vec::new();
+        for chunk in self.fetches.take_finished() {
+            for version in active.waiting.remove(&chunk).unwrap_or_default() {
+                let Some(left) = active.left.get_mut(&version) else { continue };
+                left.chunks.remove(&chunk);
+                if left.chunks.is_empty() {
+                    ready.push(version);
+                }
+            }
+        }
+        let mut done = Vec::new();
+        for version in ready {
+            let Some(content) = active.left.get(&version).and_then(|left| left.content.clone())
+            else {
+                continue;
+            };
+            self.look_at(&mut active, version, &content, &mut done)?;
+        }
+        if active.left.is_empty() {
+            // Whatever was added or dropped meanwhile is found by reading the list from its start.
+            active.after = 0;
+        }
+        while self.fetches.wanted() < LOW_WATER && active.waiting.len() < HIGH_WATER {
+            let rows = self.store.incomplete(active.after, VERSIONS_A_READ)?;
+            let Some(last) = rows.last() else { break };
+            active.after = last.order;
+            for row in rows {
+                let version = (row.inode, row.version);
+                if active.left.contains_key(&version) {
+                    continue;
+                }
+                let content = Arc::new(row.content);
+                active.left.insert(
+                    version,
+                    Outstanding { content: Some(Arc::clone(&content)), ..Outstanding::default() },
+                );
+                self.look_at(&mut active, version, &content, &mut done)?;
+            }
+        }
+        drop(active);
+        if done.is_empty() {
+            return Ok(());
+        }
+        self.store.write(|tx| {
+            done.iter().try_for_each(|(inode, version)| tx.mark_complete(*inode, *version))
+        })?;
+        self.announce();
+        Ok(())
+    }
+
+    /// Wants what a version still lacks, or finds it done.
+    fn look_at(
+        &self,
+        active: &mut Active,
+        version: VersionKey,
+        content: &kith_core::content::Content,
+        done: &mut Vec<VersionKey>,
+    ) -> Result<(), StoreError> {
+        let absent = self.store.absent(content, 0..content.size_bytes, CHUNKS_A_VERSION)?;
+        if absent.is_empty() {
+            active.left.remove(&version);
+            done.push(version);
+            return Ok(());
+        }
+        if let Some(left) = active.left.get_mut(&version) {
+            left.chunks = absent.iter().map(|(chunk, _)| *chunk).collect();
+        }
+        for (chunk, _) in &absent {
+            let waiting = active.waiting.entry(*chunk).or_default();
+            if !waiting.contains(&version) {
+                waiting.push(version);
+            }
+        }
+        self.fetches.want(&absent, Urgency::Background);
+        Ok(())
+    }
+
+    /// How many bytes this device still wants.
+    pub(crate) fn missing_bytes(&self) -> Result<u64, StoreError> {
+        self.store.absent_bytes()
+    }
+
+    /// What other devices are told of how this one is doing.
+    pub(crate) fn progress(&self) -> Result<Message, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        let knowledge = full_knowledge(&snapshot.state()?);
+        drop(snapshot);
+        let free_bytes = self.store.room()?.free_bytes;
+        // Rounded, so that it isn't told anew for every byte that is written.
+        let free_bytes = free_bytes >> 28 << 28;
+        Ok(Message::Status { absent_bytes: self.missing_bytes()?, free_bytes, knowledge })
+    }
+}

@@ -1,0 +1,148 @@
+//! What `stat` shows of a node: from the index, and from the open file where there is one.
+
+use super::open_files::OpenFile;
+use super::{Share, storage};
+use kith_core::content::{Content, Layout, Piece};
+use kith_core::id::InodeId;
+use kith_core::index::{IndexRead, InodeState, Node};
+use kith_core::register::{Kind, UnixTime, Version};
+use kith_fs::volume::{Ino, LookupError, NodeInfo};
+use kith_store::{NodeRead, NodeRow, Snapshot, StoreError};
+
+/// The version that a node shows, if it is a file that has one.
+pub(crate) fn version_of(node: Node, state: &InodeState) -> Option<&Version> {
+    match node {
+        Node::Inode(_) => state.inode.latest(),
+        Node::Copy { version, .. } => state.inode.versions.get(&version),
+    }
+}
+
+/// A node as the index has it.
+pub(super) fn describe<R: NodeRead>(
+    reader: &R,
+    row: &NodeRow,
+    state: &InodeState,
+) -> Result<NodeInfo, StoreError> {
+    let inode = &state.inode;
+    let version = version_of(row.node, state);
+    let (size_bytes, stored_bytes) = match (&inode.kind, version) {
+        (Kind::Symlink(target), _) => (target.len() as u64, 0),
+        (Kind::Directory, _) => (4096, 4096),
+        (_, Some(version)) => (version.content.size_bytes, stored_bytes(&version.content)),
+        (_, None) => (0, 0),
+    };
+    let links = match inode.kind {
+        Kind::Directory => 1,
+        _ => reader.links(row.node.key())?,
+    };
+    Ok(NodeInfo {
+        ino: Ino(row.ino),
+        kind: inode.kind.clone(),
+        mode: inode.attributes.mode,
+        user: inode.attributes.user,
+        group: inode.attributes.group,
+        links,
+        size_bytes,
+        stored_bytes,
+        modified: modified(row, state, version),
+        changed: row.changed,
+    })
+}
+
+fn modified(row: &NodeRow, state: &InodeState, version: Option<&Version>) -> UnixTime {
+    match (&state.inode.kind, version) {
+        (Kind::File, Some(version)) => version.mtime,
+        (Kind::File | Kind::Directory, _) => row.modified,
+        _ => state.inode.attributes.mtime.unwrap_or(row.modified),
+    }
+}
+
+fn stored_bytes(content: &Content) -> u64 {
+    match &content.layout {
+        Layout::Inline(pieces) => pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Chunk { len_bytes, .. } => u64::from(*len_bytes),
+                Piece::Hole { .. } => 0,
+            })
+            .sum(),
+        Layout::Tree { .. } => content.size_bytes,
+    }
+}
+
+/// What an open file knows better than the index.
+fn overlay(info: &mut NodeInfo, file: &OpenFile) {
+    let (size_bytes, mtime, published) = file.shape();
+    info.size_bytes = size_bytes;
+    info.stored_bytes = published.as_ref().map_or(size_bytes, stored_bytes);
+    info.modified = mtime;
+}
+
+impl Share {
+    /// Reads from a snapshot, and again if a file's version was published and the file closed in
+    /// between, so that what is answered is never older than the request.
+    pub(super) fn looking<T>(
+        &self,
+        mut look: impl FnMut(&Snapshot) -> Result<T, LookupError>,
+    ) -> Result<T, LookupError> {
+        loop {
+            let epoch = self.files.epoch();
+            let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+            let seen = look(&snapshot);
+            if self.files.epoch() == epoch {
+                return seen;
+            }
+        }
+    }
+
+    /// A node of a snapshot as `stat` shows it.
+    pub(super) fn shown_info(
+        &self,
+        snapshot: &Snapshot,
+        row: &NodeRow,
+        state: &InodeState,
+    ) -> Result<NodeInfo, LookupError> {
+        let mut info = describe(snapshot, row, state).map_err(|error| storage(&error))?;
+        if state.inode.kind == Kind::File
+            && let Some(file) = self.files.find(row.ino)
+        {
+            overlay(&mut info, &file);
+        }
+        Ok(info)
+    }
+
+    /// A node by its number: one that a name leads to, or one that is still open.
+    pub(super) fn info_of(&self, ino: Ino) -> Result<NodeInfo, LookupError> {
+        self.looking(|snapshot| {
+            let (row, state) = find(snapshot, ino)?;
+            let info = self.shown_info(snapshot, &row, &state)?;
+            let gone = !row.current || (info.links == 0 && state.inode.kind != Kind::Directory);
+            if gone && self.files.find(ino.0).is_none() {
+                return Err(LookupError::Stale);
+            }
+            Ok(info)
+        })
+    }
+}
+
+/// A node's row and register.
+pub(super) fn find<R>(reader: &R, ino: Ino) -> Result<(NodeRow, InodeState), LookupError>
+where
+    R: NodeRead + IndexRead<Error = StoreError>,
+{
+    let row = reader.node(ino.0).map_err(|error| storage(&error))?.ok_or(LookupError::Stale)?;
+    let state = reader.inode(row.node.inode()).map_err(|error| storage(&error))?;
+    Ok((row, state.ok_or(LookupError::Stale)?))
+}
+
+/// The directory that a number stands for: of several shown as one, their representative.
+pub(super) fn directory<R>(reader: &R, ino: Ino) -> Result<InodeId, LookupError>
+where
+    R: NodeRead + IndexRead<Error = StoreError>,
+{
+    let (row, state) = find(reader, ino)?;
+    if state.inode.kind != Kind::Directory {
+        return Err(LookupError::NotDirectory);
+    }
+    Ok(reader.representative(row.node.inode()).map_err(|error| storage(&error))?)
+}

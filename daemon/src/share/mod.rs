@@ -1,0 +1,202 @@
+//! One share on this device: its store, its open files, and every change made to either.
+
+mod aftermath;
+mod backlog;
+mod describe;
+mod fetches;
+mod file_io;
+mod names;
+mod open_files;
+mod outdated;
+mod publisher;
+mod recovery;
+mod volume;
+
+pub(crate) use aftermath::Origin;
+pub(crate) use fetches::{Fetches, Planned};
+pub(crate) use publisher::Size;
+pub(crate) use recovery::Recovery;
+
+use aftermath::Aftermath;
+use backlog::Backlog;
+use kith_core::clock::WallMs;
+use kith_core::effect::Effect;
+use kith_core::id::{InodeId, ShareId, Tag, WriterId};
+use kith_core::index::{Index, IndexRead, ReplicaState};
+use kith_core::name::EntryName;
+use kith_core::operation::{self, Applied, Context, Operation, OperationError};
+use kith_core::register::UnixTime;
+use kith_fs::volume::StorageError;
+use kith_store::{Store, StoreError, Transaction};
+use open_files::OpenFiles;
+use outdated::OutdatedQueue;
+use publisher::PublishQueue;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// One share on this device.
+pub(crate) struct Share {
+    pub(crate) store: Store,
+    pub(crate) fetches: Fetches,
+    files: OpenFiles,
+    outdated: OutdatedQueue,
+    queue: PublishQueue,
+    backlog: Backlog,
+    /// Grows with every committed change, and wakes the sessions with other devices.
+    changed: watch::Sender<u64>,
+    /// How long a read waits for bytes from other devices.
+    read_deadline: Duration,
+}
+
+/// Why a transaction was given up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// The operation isn't possible.
+    #[error(transparent)]
+    Operation(#[from] OperationError<StoreError>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Share {
+    /// A share over its opened store.
+    pub(crate) fn new(store: Store, read_deadline: Duration) -> Self {
+        Share {
+            store,
+            fetches: Fetches::default(),
+            files: OpenFiles::default(),
+            outdated: OutdatedQueue::default(),
+            queue: PublishQueue::default(),
+            backlog: Backlog::default(),
+            changed: watch::Sender::new(0),
+            read_deadline,
+        }
+    }
+
+    /// Tells of every committed change.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// How many files have changes that no version holds yet.
+    pub(crate) fn unpublished(&self) -> usize {
+        self.files.pending()
+    }
+
+    /// Runs one transaction, brings the mount's nodes up to date in it, and tells whoever must
+    /// know once it is committed.
+    pub(crate) fn commit<T, E: From<StoreError>>(
+        &self,
+        origin: &Origin<'_>,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<(T, Vec<Effect>), E>,
+    ) -> Result<T, E> {
+        let (_, now) = now();
+        let (value, aftermath, changes) = self.store.write(|tx| -> Result<_, E> {
+            let (value, effects) = change(tx)?;
+            let aftermath = aftermath::settle_nodes(tx, &effects, origin, now)?;
+            Ok((value, aftermath, !effects.is_empty()))
+        })?;
+        self.deliver(aftermath);
+        if changes {
+            self.announce();
+        }
+        Ok(value)
+    }
+
+    /// Wakes the sessions, which look for what other devices haven't been told.
+    pub(crate) fn announce(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn deliver(&self, aftermath: Aftermath) {
+        self.outdated.push(aftermath.outdated);
+        self.fetches.look_again();
+        if aftermath.reincarnated {
+            tracing::warn!(
+                "the index was rolled back or copied: this device goes on under a new writer"
+            );
+        }
+    }
+
+    /// Makes this the replica of another share: what is in it stays, and is merged with what the
+    /// share's devices have.
+    pub(crate) fn adopt(&self, share: ShareId) -> Result<(), StoreError> {
+        self.restate(|state| state.share = share)
+    }
+
+    /// Gives this device another name in what it writes from now on.
+    pub(crate) fn set_author(&self, name: &str) -> Result<(), StoreError> {
+        self.restate(|state| name.clone_into(&mut state.author))
+    }
+
+    fn restate(&self, change: impl FnOnce(&mut ReplicaState)) -> Result<(), StoreError> {
+        self.store.write(|tx| {
+            let before = tx.state()?;
+            let mut state = before.clone();
+            change(&mut state);
+            if state == before { Ok(()) } else { tx.put_state(&state) }
+        })
+    }
+
+    /// Applies one operation of the mount. `own` are the names that the kernel changes by itself;
+    /// `then` looks at the result within the transaction.
+    fn operate<T>(
+        &self,
+        operation: Operation,
+        own: &[(InodeId, EntryName)],
+        then: impl FnOnce(&mut Transaction<'_>, &Applied) -> Result<T, StoreError>,
+    ) -> Result<T, WriteError> {
+        self.commit(&Origin::Mount(own), |tx| {
+            let applied = operation::apply(tx, context(), operation)?;
+            let value = then(tx, &applied)?;
+            Ok((value, applied.effects))
+        })
+    }
+}
+
+/// The time now, as the core and as `stat` count it.
+pub(crate) fn now() -> (WallMs, UnixTime) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall = WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    (wall, UnixTime { seconds, nanoseconds: since.subsec_nanos() })
+}
+
+/// The time and the randomness that one transaction takes.
+pub(crate) fn context() -> Context {
+    Context { now: now().0, tag: Tag(random()) }
+}
+
+/// A writer that nobody else has drawn.
+pub(crate) fn new_writer() -> WriterId {
+    // 0 is the root directory's.
+    WriterId(random().max(1))
+}
+
+fn random() -> u64 {
+    getrandom::u64().expect("the kernel's random numbers are there once it has booted")
+}
+
+/// Logs a failure of the store with its cause, and says what a program is told of it.
+pub(crate) fn storage(error: &StoreError) -> StorageError {
+    match error {
+        StoreError::Full => StorageError::Full,
+        other => {
+            tracing::error!(cause = %kith_error_chain(other), "the store failed");
+            StorageError::Failed
+        }
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn kith_error_chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    line
+}

@@ -1,0 +1,347 @@
+//! Names and attributes: what `ls`, `mkdir`, `mv`, `rm`, `chmod` and `setfattr` come to.
+
+use super::describe::{describe, directory, find, version_of};
+use super::open_files::OpenFile;
+use super::{Origin, Share, WriteError, context, now, storage};
+use kith_core::content::Content;
+use kith_core::id::{Dot, InodeId};
+use kith_core::index::{IndexRead, Node};
+use kith_core::name::EntryName;
+use kith_core::operation::{self, AttributeChange, Operation, OperationError, RenameMode};
+use kith_core::register::{Kind, Mark, UnixTime};
+use kith_core::vector::VersionVector;
+use kith_fs::volume::{
+    Access, ChangeError, Handle, Ino, Listed, LookupError, NewNode, NodeChange, NodeInfo, Renaming,
+    Room, StorageError, XattrError, XattrMode,
+};
+use kith_store::{Base, NodeRead, Store, StoreError, Transaction};
+use std::collections::BTreeMap;
+
+/// The most bytes that all extended attributes of a node take together, names included.
+const XATTRS_MAX_BYTES: usize = 128 << 10;
+
+/// The extended attributes of a node, by name.
+type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
+impl Share {
+    pub(super) fn look_up_name(
+        &self,
+        parent: Ino,
+        name: &EntryName,
+    ) -> Result<NodeInfo, LookupError> {
+        self.looking(|snapshot| {
+            let parent = directory(snapshot, parent)?;
+            let found = snapshot.look_up(parent, name).map_err(|error| storage(&error))?;
+            let (_, row, state) = found.ok_or(LookupError::NotFound)?;
+            self.shown_info(snapshot, &row, &state)
+        })
+    }
+
+    pub(super) fn parent_of(&self, ino: Ino) -> Result<Ino, LookupError> {
+        self.looking(|snapshot| {
+            let directory = directory(snapshot, ino)?;
+            let shown = snapshot.shown_of(directory).map_err(|error| storage(&error))?;
+            let Some(shown) = shown.first() else { return Ok(Ino::ROOT) };
+            let row = snapshot.node_of(shown.parent).map_err(|error| storage(&error))?;
+            Ok(row.map_or(Ino::ROOT, |row| Ino(row.ino)))
+        })
+    }
+
+    pub(super) fn list_names(
+        &self,
+        ino: Ino,
+        after: Option<&EntryName>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, LookupError> {
+        self.looking(|snapshot| {
+            let parent = directory(snapshot, ino)?;
+            let nodes =
+                snapshot.list_nodes(parent, after, limit).map_err(|error| storage(&error))?;
+            let listed = nodes.into_iter().map(|(shown, row, state)| {
+                let info = self.shown_info(snapshot, &row, &state)?;
+                Ok(Listed { name: shown.name, info })
+            });
+            listed.collect()
+        })
+    }
+
+    pub(super) fn link_target(&self, ino: Ino) -> Result<Box<[u8]>, LookupError> {
+        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+        match find(&snapshot, ino)?.1.inode.kind {
+            Kind::Symlink(target) => Ok(target),
+            _ => Err(LookupError::NotSymlink),
+        }
+    }
+
+    /// The directory's id, for a change in it.
+    fn parent_id(&self, ino: Ino) -> Result<InodeId, ChangeError> {
+        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+        directory(&snapshot, ino).map_err(not_found)
+    }
+
+    fn node_id(&self, ino: Ino) -> Result<Node, ChangeError> {
+        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+        let (row, _) = find(&snapshot, ino).map_err(not_found)?;
+        Ok(row.node)
+    }
+
+    pub(super) fn make_node(
+        &self,
+        parent: Ino,
+        name: &EntryName,
+        new: NewNode,
+    ) -> Result<NodeInfo, ChangeError> {
+        let parent = self.parent_id(parent)?;
+        let own = [(parent, name.clone())];
+        let file = new.kind == Kind::File;
+        let create = create(parent, name, new);
+        let info = self.commit(&Origin::Mount(&own), |tx| {
+            let applied = operation::apply(tx, context(), create)?;
+            let mut effects = applied.effects;
+            let node = applied.node.expect("a creation names its node");
+            if file {
+                let publish =
+                    publish(node.key(), (VersionVector::new(), None), Content::empty(), now().1);
+                effects.extend(operation::apply(tx, context(), publish)?.effects);
+            }
+            Ok::<_, WriteError>((described(tx, node.key())?, effects))
+        })?;
+        Ok(info)
+    }
+
+    pub(super) fn create_file(
+        &self,
+        parent: Ino,
+        name: &EntryName,
+        new: NewNode,
+        access: Access,
+    ) -> Result<(NodeInfo, Handle), ChangeError> {
+        let parent = self.parent_id(parent)?;
+        let own = [(parent, name.clone())];
+        let (info, key) = self.operate(create(parent, name, new), &own, |tx, applied| {
+            let key = applied.node.expect("a creation names its node").key();
+            Ok((described(tx, key)?, key))
+        })?;
+        let base =
+            Base { content: Content::empty(), context: VersionVector::new(), parents: Vec::new() };
+        let opened = self.files.open(info.ino.0, access, || {
+            Ok(OpenFile::new(info.ino.0, key, base, info.modified, true))
+        });
+        let (_, handle) = opened.expect("a file that was just made needs no loading");
+        Ok((info, handle))
+    }
+
+    pub(super) fn link_node(
+        &self,
+        node: Ino,
+        parent: Ino,
+        name: &EntryName,
+    ) -> Result<NodeInfo, ChangeError> {
+        let (node, parent) = (self.node_id(node)?, self.parent_id(parent)?);
+        let own = [(parent, name.clone())];
+        let link = Operation::Link { node, parent, name: name.clone() };
+        let ino = self.operate(link, &own, |tx, _| {
+            Ok(tx.node_of(node.key())?.expect("a linked node is shown").ino)
+        })?;
+        self.info_of(Ino(ino)).map_err(not_found)
+    }
+
+    pub(super) fn remove_name(
+        &self,
+        parent: Ino,
+        name: &EntryName,
+        directory: bool,
+    ) -> Result<(), ChangeError> {
+        let parent = self.parent_id(parent)?;
+        let own = [(parent, name.clone())];
+        let remove = Operation::Remove { parent, name: name.clone(), directory };
+        Ok(self.operate(remove, &own, |_, _| Ok(()))?)
+    }
+
+    pub(super) fn rename_name(
+        &self,
+        from: (Ino, &EntryName),
+        to: (Ino, &EntryName),
+        renaming: Renaming,
+    ) -> Result<(), ChangeError> {
+        let from = (self.parent_id(from.0)?, from.1.clone());
+        let to = (self.parent_id(to.0)?, to.1.clone());
+        let mode = match renaming {
+            Renaming::Replace => RenameMode::Replace,
+            Renaming::NoReplace => RenameMode::NoReplace,
+            Renaming::Exchange => RenameMode::Exchange,
+        };
+        let own = [from.clone(), to.clone()];
+        Ok(self.operate(Operation::Rename { from, to, mode }, &own, |_, _| Ok(()))?)
+    }
+
+    pub(super) fn change_node(
+        &self,
+        ino: Ino,
+        change: &NodeChange,
+    ) -> Result<NodeInfo, ChangeError> {
+        let node = self.node_id(ino)?;
+        let kind = self.info_of(ino).map_err(not_found)?.kind;
+        if let Some(size_bytes) = change.size_bytes {
+            self.resize(ino, size_bytes)?;
+        }
+        let of_file = kind == Kind::File;
+        let attributes = AttributeChange {
+            mode: change.mode,
+            user: change.user,
+            group: change.group,
+            mtime: change.modified.filter(|_| !of_file),
+            set_xattrs: Vec::new(),
+        };
+        if attributes != AttributeChange::default() {
+            self.operate(Operation::SetAttributes { node, change: attributes }, &[], |tx, _| {
+                tx.touch_node(node.key(), now().1, change.modified.filter(|_| !of_file))
+            })?;
+        }
+        if let Some(modified) = change.modified
+            && of_file
+        {
+            self.set_mtime(ino, modified)?;
+        }
+        self.info_of(ino).map_err(not_found)
+    }
+
+    /// Sets a file's time of modification: with its next version if it is open, else by a version
+    /// of its own with the same bytes.
+    fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<(), ChangeError> {
+        if let Some(file) = self.files.find(ino.0)
+            && self.set_open_mtime(&file, mtime)
+        {
+            return Ok(());
+        }
+        let node = self.node_id(ino)?;
+        let published = self.commit(&Origin::Publishers(&[ino.0]), |tx| {
+            let mut effects = Vec::new();
+            if matches!(node, Node::Copy { .. }) {
+                effects = operation::apply(tx, context(), Operation::Settle { node })?.effects;
+            }
+            let state = tx.inode(node.key())?;
+            let latest =
+                state.as_ref().and_then(|state| version_of(Node::Inode(node.key()), state));
+            if let Some(latest) = latest
+                && latest.mtime != mtime
+            {
+                let mut made_from = latest.context.clone();
+                made_from.include(latest.dot);
+                let publish = publish(
+                    node.key(),
+                    (made_from, Some(latest.dot)),
+                    latest.content.clone(),
+                    mtime,
+                );
+                effects.extend(operation::apply(tx, context(), publish)?.effects);
+            }
+            Ok::<_, WriteError>(((), effects))
+        });
+        Ok(published?)
+    }
+
+    pub(super) fn xattrs_of(&self, ino: Ino) -> Result<Xattrs, XattrError> {
+        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+        let (_, state) = find(&snapshot, ino).map_err(xattr_lookup)?;
+        Ok(state.inode.attributes.xattrs)
+    }
+
+    pub(super) fn put_xattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: Option<(&[u8], XattrMode)>,
+    ) -> Result<(), XattrError> {
+        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+        let (row, state) = find(&snapshot, ino).map_err(xattr_lookup)?;
+        drop(snapshot);
+        let present = &state.inode.attributes.xattrs;
+        match (present.contains_key(name), value) {
+            (true, Some((_, XattrMode::Create))) => return Err(XattrError::Exists),
+            (false, None | Some((_, XattrMode::Replace))) => return Err(XattrError::NoAttribute),
+            _ => {}
+        }
+        let others = present.iter().filter(|(other, _)| ***other != *name);
+        let total: usize = others.map(|(other, value)| other.len() + value.len()).sum();
+        if value.is_some_and(|(value, _)| total + name.len() + value.len() > XATTRS_MAX_BYTES) {
+            return Err(XattrError::TooLarge);
+        }
+        let set_xattrs = vec![(name.into(), value.map(|(value, _)| value.into()))];
+        let change = AttributeChange { set_xattrs, ..AttributeChange::default() };
+        let set =
+            self.operate(Operation::SetAttributes { node: row.node, change }, &[], |tx, _| {
+                tx.touch_node(row.node.key(), now().1, None)
+            });
+        set.map_err(|error| match ChangeError::from(error) {
+            ChangeError::Storage(cause) => XattrError::Storage(cause),
+            _ => XattrError::Stale,
+        })
+    }
+}
+
+fn create(parent: InodeId, name: &EntryName, new: NewNode) -> Operation {
+    let NewNode { kind, mode, user, group } = new;
+    Operation::Create { parent, name: name.clone(), kind, mode, user, group }
+}
+
+fn publish(
+    inode: InodeId,
+    (context, parent): (VersionVector, Option<Dot>),
+    content: Content,
+    mtime: UnixTime,
+) -> Operation {
+    let parents = parent.into_iter().collect();
+    Operation::Publish { inode, context, parents, content, mtime, mark: Mark::Closed }
+}
+
+/// A node within the transaction that made or changed it.
+fn described(tx: &Transaction<'_>, key: InodeId) -> Result<NodeInfo, StoreError> {
+    let row = tx.node_of(key)?.expect("a node that was just made is shown");
+    let state = tx.inode(row.node.inode())?.expect("a shown node has a register");
+    describe(tx, &row, &state)
+}
+
+fn xattr_lookup(error: LookupError) -> XattrError {
+    match error {
+        LookupError::Storage(cause) => XattrError::Storage(cause),
+        _ => XattrError::Stale,
+    }
+}
+
+/// The room on the disk under a store. Nodes aren't scarce: they are rows of the index.
+pub(super) fn room(store: &Store) -> Result<Room, StorageError> {
+    const BYTES_A_NODE: u64 = 512;
+    let disk = store.room().map_err(|error| storage(&error))?;
+    let total_nodes = disk.total_bytes / BYTES_A_NODE;
+    let free_nodes = disk.free_bytes / BYTES_A_NODE;
+    Ok(Room { total_bytes: disk.total_bytes, free_bytes: disk.free_bytes, free_nodes, total_nodes })
+}
+
+impl From<WriteError> for ChangeError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Store(cause) | WriteError::Operation(OperationError::Storage(cause)) => {
+                ChangeError::Storage(storage(&cause))
+            }
+            WriteError::Operation(OperationError::NotFound) => ChangeError::NotFound,
+            WriteError::Operation(OperationError::Exists) => ChangeError::Exists,
+            WriteError::Operation(OperationError::NotDirectory) => ChangeError::NotDirectory,
+            WriteError::Operation(OperationError::IsDirectory) => ChangeError::IsDirectory,
+            WriteError::Operation(OperationError::NotEmpty) => ChangeError::NotEmpty,
+            WriteError::Operation(OperationError::IntoItself) => ChangeError::IntoItself,
+            WriteError::Operation(OperationError::NotPermitted) => ChangeError::NotPermitted,
+        }
+    }
+}
+
+/// What a program is told when a directory or a node that it names can't be found.
+pub(super) fn not_found(error: LookupError) -> ChangeError {
+    match error {
+        LookupError::NotFound => ChangeError::NotFound,
+        LookupError::Stale => ChangeError::Stale,
+        LookupError::NotDirectory => ChangeError::NotDirectory,
+        LookupError::NotSymlink => ChangeError::NotPermitted,
+        LookupError::Storage(cause) => ChangeError::Storage(cause),
+    }
+}

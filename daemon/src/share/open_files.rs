@@ -1,0 +1,251 @@
+//! The files that programs have open, and those whose last version is still being published.
+
+use kith_core::content::Content;
+use kith_core::id::InodeId;
+use kith_core::register::{Mark, UnixTime};
+use kith_fs::volume::{Access, FileError, Handle};
+use kith_store::{Base, Overlay};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+/// One open file: all handles of a node share it.
+pub(crate) struct OpenFile {
+    /// The node's number in the mount.
+    pub(crate) ino: u64,
+    /// Whether anything was changed that no version holds yet.
+    dirty: AtomicBool,
+    /// Held by an fsync, and by a publication from its transaction until its version is the base:
+    /// the one keeps what the other is about to replace.
+    pub(crate) keeping: Mutex<()>,
+    /// Its bytes.
+    pub(crate) state: RwLock<FileState>,
+}
+
+/// The bytes of an open file.
+pub(crate) struct FileState {
+    /// The inode that its versions are published to.
+    pub(crate) inode: InodeId,
+    /// The version that the overlay stands on, or that is read where there is none.
+    pub(crate) base: Base,
+    /// What was written over it.
+    pub(crate) overlay: Option<Overlay>,
+    /// The time of modification.
+    pub(crate) mtime: UnixTime,
+    /// Whether the file has never had a version.
+    pub(crate) fresh: bool,
+    /// When it was last written to.
+    pub(crate) written_at: Instant,
+    /// When a version was last published.
+    pub(crate) published_at: Option<Instant>,
+    /// Whether it was fsynced since then.
+    pub(crate) synced: bool,
+}
+
+/// The table of open files.
+#[derive(Default)]
+pub(crate) struct OpenFiles {
+    files: Mutex<Table>,
+    /// Grows when a file leaves the table, so that whoever read the index before looks again.
+    epoch: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: HashMap<u64, Slot>,
+    handles: HashMap<u64, (Arc<OpenFile>, Access)>,
+    last_handle: u64,
+}
+
+struct Slot {
+    file: Arc<OpenFile>,
+    opens: u32,
+    writers: u32,
+    publishing: bool,
+}
+
+/// What is to be done with a file whose handle was released.
+pub(crate) enum Released {
+    /// Nothing: others have it open, or nothing was changed.
+    Nothing,
+    /// A version is to be published.
+    Publish(Arc<OpenFile>),
+    /// Nobody needs it any more: it has left the table, and its overlay is to be discarded.
+    Done(Arc<OpenFile>),
+}
+
+impl OpenFile {
+    pub(crate) fn new(ino: u64, key: InodeId, base: Base, mtime: UnixTime, fresh: bool) -> Self {
+        let state = FileState {
+            inode: key,
+            base,
+            overlay: None,
+            mtime,
+            fresh,
+            written_at: Instant::now(),
+            published_at: None,
+            synced: false,
+        };
+        // A new file has a version to publish even if nobody writes to it.
+        let dirty = AtomicBool::new(fresh);
+        OpenFile { ino, dirty, keeping: Mutex::default(), state: RwLock::new(state) }
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_dirty(&self, dirty: bool) {
+        self.dirty.store(dirty, Ordering::SeqCst);
+    }
+
+    /// What reading the file takes: its size, time, and the base if nothing was written.
+    pub(crate) fn shape(&self) -> (u64, UnixTime, Option<Content>) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        match &state.overlay {
+            Some(overlay) => (overlay.size_bytes(), state.mtime, None),
+            None => (state.base.content.size_bytes, state.mtime, Some(state.base.content.clone())),
+        }
+    }
+}
+
+impl FileState {
+    /// Why a version published now would be published.
+    pub(crate) fn mark(&self, closed: bool) -> Mark {
+        match (closed, self.synced) {
+            (true, _) => Mark::Closed,
+            (false, true) => Mark::Synced,
+            (false, false) => Mark::Idle,
+        }
+    }
+}
+
+impl OpenFiles {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever a file leaves the table.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// The open file with this number.
+    pub(crate) fn find(&self, ino: u64) -> Option<Arc<OpenFile>> {
+        self.lock().slots.get(&ino).map(|slot| Arc::clone(&slot.file))
+    }
+
+    /// Opens a file, which `load` describes if it isn't open yet. `load` runs under the table's
+    /// lock, so that no version is published and dropped from the table between its look and ours;
+    /// it must be short.
+    pub(crate) fn open(
+        &self,
+        ino: u64,
+        access: Access,
+        load: impl FnOnce() -> Result<OpenFile, FileError>,
+    ) -> Result<(Arc<OpenFile>, Handle), FileError> {
+        let mut table = self.lock();
+        let slot = match table.slots.entry(ino) {
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(vacant) => {
+                let file = Arc::new(load()?);
+                vacant.insert(Slot { file, opens: 0, writers: 0, publishing: false })
+            }
+        };
+        slot.opens += 1;
+        slot.writers += u32::from(access.write);
+        let file = Arc::clone(&slot.file);
+        table.last_handle += 1;
+        let handle = table.last_handle;
+        table.handles.insert(handle, (Arc::clone(&file), access));
+        Ok((file, Handle(handle)))
+    }
+
+    /// The file behind a handle.
+    pub(crate) fn handle(&self, handle: Handle) -> Result<(Arc<OpenFile>, Access), FileError> {
+        self.lock().handles.get(&handle.0).cloned().ok_or(FileError::BadHandle)
+    }
+
+    /// Ends an opening.
+    pub(crate) fn release(&self, handle: Handle) -> Released {
+        let mut table = self.lock();
+        let Some((file, access)) = table.handles.remove(&handle.0) else {
+            return Released::Nothing;
+        };
+        let slot = table.slots.get_mut(&file.ino).expect("a handle's file is in the table");
+        slot.opens -= 1;
+        slot.writers -= u32::from(access.write);
+        if slot.writers == 0 && file.is_dirty() && !slot.publishing {
+            slot.publishing = true;
+            return Released::Publish(file);
+        }
+        self.drop_if_done(&mut table, file.ino)
+    }
+
+    /// Claims a file for publishing while it is open. Answers false if it is being published.
+    pub(crate) fn claim(&self, file: &OpenFile) -> bool {
+        let mut table = self.lock();
+        match table.slots.get_mut(&file.ino) {
+            Some(slot) if !slot.publishing => {
+                slot.publishing = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends a claim. If `again`, and the file changed meanwhile and nobody has it open for writing
+    /// any more, it stays claimed and is to be published once more.
+    pub(crate) fn published(&self, file: &OpenFile, again: bool) -> Released {
+        let mut table = self.lock();
+        let Some(slot) = table.slots.get_mut(&file.ino) else { return Released::Nothing };
+        if again && slot.writers == 0 && file.is_dirty() {
+            return Released::Publish(Arc::clone(&slot.file));
+        }
+        slot.publishing = false;
+        self.drop_if_done(&mut table, file.ino)
+    }
+
+    /// Whether anybody has the file open for writing.
+    pub(crate) fn is_written(&self, file: &OpenFile) -> bool {
+        self.lock().slots.get(&file.ino).is_some_and(|slot| slot.writers > 0)
+    }
+
+    /// Whether anybody has the file open.
+    pub(crate) fn is_open(&self, file: &OpenFile) -> bool {
+        self.lock().slots.get(&file.ino).is_some_and(|slot| slot.opens > 0)
+    }
+
+    /// All files with changes that no version holds yet.
+    pub(crate) fn dirty(&self) -> Vec<Arc<OpenFile>> {
+        let table = self.lock();
+        table
+            .slots
+            .values()
+            .filter(|slot| slot.file.is_dirty())
+            .map(|slot| Arc::clone(&slot.file))
+            .collect()
+    }
+
+    /// How many files have changes that no version holds yet, or are being published.
+    pub(crate) fn pending(&self) -> usize {
+        self.lock().slots.values().filter(|slot| slot.publishing || slot.file.is_dirty()).count()
+    }
+
+    fn drop_if_done(&self, table: &mut Table, ino: u64) -> Released {
+        // What could not be published stays, and is tried again.
+        let done = table
+            .slots
+            .get(&ino)
+            .is_some_and(|slot| slot.opens == 0 && !slot.publishing && !slot.file.is_dirty());
+        match done.then(|| table.slots.remove(&ino)).flatten() {
+            Some(slot) => {
+                self.epoch.fetch_add(1, Ordering::SeqCst);
+                Released::Done(slot.file)
+            }
+            None => Released::Nothing,
+        }
+    }
+}
