@@ -1,0 +1,464 @@
+//! Small trees, each changed on two devices at once, and what both show after that.
+
+mod tree_world;
+
+use kith_core::effect::Effect;
+use kith_core::id::{Dot, InodeId};
+use kith_core::index::IndexRead;
+use kith_core::operation::{Operation, OperationError, RenameMode};
+use kith_core::register::{Kind, Owner};
+use kith_core::vector::VersionVector;
+use tree_world::{Replica, World, name};
+
+const ROOT: InodeId = InodeId::ROOT;
+/// 2023-11-14, which all clocks here begin at.
+const TIME: &str = "2023-11-14 22.13.";
+
+impl Replica {
+    fn create(&mut self, parent: InodeId, at: &str, kind: Kind) -> InodeId {
+        let (user, group) = (Owner::Person, Owner::Person);
+        let operation =
+            Operation::Create { parent, name: name(at), kind, mode: 0o644, user, group };
+        self.apply(operation).unwrap().node.unwrap().key()
+    }
+
+    /// A file of its own, complete.
+    fn write(&mut self, parent: InodeId, at: &str, number: u8) {
+        let inode = self.create(parent, at, Kind::File);
+        self.publish(inode, VersionVector::new(), number).unwrap();
+    }
+
+    /// A new version of the file, made from the one that is shown.
+    fn edit(&mut self, inode: InodeId, number: u8) {
+        let context = self.shown_context(inode);
+        self.publish(inode, context, number).unwrap();
+    }
+
+    fn remove(&mut self, parent: InodeId, at: &str) {
+        let row = self.index.shown(parent, &name(at)).unwrap().expect("the name is shown");
+        let directory = self.kind(row.node) == Kind::Directory;
+        self.apply(Operation::Remove { parent, name: name(at), directory }).unwrap();
+    }
+
+    fn rename(&mut self, from: (InodeId, &str), to: (InodeId, &str)) {
+        let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
+        self.apply(Operation::Rename { from, to, mode: RenameMode::Replace }).unwrap();
+    }
+}
+
+struct Case {
+    what: &'static str,
+    /// What both devices have to begin with. Ids are kept by the name they were made under.
+    given: fn(&mut Replica),
+    desk: fn(&mut Replica),
+    lap: fn(&mut Replica),
+    then: &'static [&'static str],
+}
+
+fn id(replica: &Replica, path: &str) -> InodeId {
+    path.split('/').fold(ROOT, |parent, part| {
+        replica.index.shown(parent, &name(part)).unwrap().expect("the name is shown").node.key()
+    })
+}
+
+fn mkdir(replica: &mut Replica, path: &str) {
+    let (parent, last) =
+        path.rsplit_once('/').map_or((ROOT, path), |(parent, last)| (id(replica, parent), last));
+    replica.create(parent, last, Kind::Directory);
+}
+
+fn both_know(given: fn(&mut Replica)) -> World {
+    let mut world = World::new(2);
+    given(&mut world.replicas[0]);
+    let registers = world.replicas[0].index.registers();
+    world.replicas[1].receive(registers);
+    world
+}
+
+const CASES: &[Case] = &[
+    Case {
+        what: "files of one name are both kept, the earlier under it",
+        given: |_| {},
+        desk: |it| it.write(ROOT, "a.txt", 1),
+        lap: |it| {
+            it.now += 60_000;
+            it.write(ROOT, "a.txt", 2);
+        },
+        then: &["a (lap).txt=2", "a.txt=1"],
+    },
+    Case {
+        what: "files of one name and equal bytes are one",
+        given: |_| {},
+        desk: |it| it.write(ROOT, "a.txt", 1),
+        lap: |it| it.write(ROOT, "a.txt", 1),
+        then: &["a.txt=1"],
+    },
+    Case {
+        what: "empty files may be about to be filled, and stay two",
+        given: |_| {},
+        desk: |it| it.write(ROOT, "a", 0),
+        lap: |it| {
+            it.now += 60_000;
+            it.write(ROOT, "a", 0);
+        },
+        then: &["a=0", "a (lap)=0"],
+    },
+    Case {
+        what: "directories of one name are one",
+        given: |_| {},
+        desk: |it| {
+            mkdir(it, "d");
+            mkdir(it, "d/e");
+            it.write(id(it, "d/e"), "x", 1);
+        },
+        lap: |it| {
+            mkdir(it, "d");
+            mkdir(it, "d/e");
+            it.write(id(it, "d/e"), "y", 2);
+        },
+        then: &["d/", "d/e/", "d/e/x=1", "d/e/y=2"],
+    },
+    Case {
+        what: "a directory keeps its name before a file",
+        given: |_| {},
+        desk: |it| it.write(ROOT, "d", 1),
+        lap: |it| {
+            it.now += 60_000;
+            mkdir(it, "d");
+        },
+        then: &["d/", "d (desk)=1"],
+    },
+    Case {
+        what: "concurrent edits are both kept",
+        given: |it| it.write(ROOT, "a.txt", 1),
+        desk: |it| it.edit(id(it, "a.txt"), 2),
+        lap: |it| {
+            it.now += 60_000;
+            it.edit(id(it, "a.txt"), 3);
+        },
+        then: &["a (conflict desk 2023-11-14 22.13.23).txt=2", "a.txt=3"],
+    },
+    Case {
+        what: "concurrent edits to the same bytes are one",
+        given: |it| it.write(ROOT, "a.txt", 1),
+        desk: |it| it.edit(id(it, "a.txt"), 2),
+        lap: |it| it.edit(id(it, "a.txt"), 2),
+        then: &["a.txt=2"],
+    },
+    Case {
+        what: "an edit survives a removal that did not know of it",
+        given: |it| it.write(ROOT, "a", 1),
+        desk: |it| it.remove(ROOT, "a"),
+        lap: |it| it.edit(id(it, "a"), 2),
+        then: &["a=2"],
+    },
+    Case {
+        what: "a move survives a removal that did not know of it",
+        given: |it| it.write(ROOT, "a", 1),
+        desk: |it| it.remove(ROOT, "a"),
+        lap: |it| {
+            it.now += 60_000;
+            it.rename((ROOT, "a"), (ROOT, "b"));
+        },
+        then: &["b=1"],
+    },
+    Case {
+        what: "a change of mode does not survive a removal",
+        given: |it| it.write(ROOT, "a", 1),
+        desk: |it| it.remove(ROOT, "a"),
+        lap: |it| {
+            let node = it.index.shown(ROOT, &name("a")).unwrap().unwrap().node;
+            let change =
+                kith_core::operation::AttributeChange { mode: Some(0o600), ..Default::default() };
+            it.apply(Operation::SetAttributes { node, change }).unwrap();
+        },
+        then: &[],
+    },
+    Case {
+        what: "of two links removed at once the later removed stays",
+        given: |it| {
+            it.write(ROOT, "a", 1);
+            let node = it.index.shown(ROOT, &name("a")).unwrap().unwrap().node;
+            it.apply(Operation::Link { node, parent: ROOT, name: name("b") }).unwrap();
+        },
+        desk: |it| it.remove(ROOT, "a"),
+        lap: |it| {
+            it.now += 60_000;
+            it.remove(ROOT, "b");
+        },
+        then: &["b=1"],
+    },
+    Case {
+        what: "a removed directory in which something was made is shown",
+        given: |it| {
+            mkdir(it, "d");
+            mkdir(it, "d/e");
+        },
+        desk: |it| {
+            it.remove(id(it, "d"), "e");
+            it.remove(ROOT, "d");
+        },
+        lap: |it| it.write(id(it, "d/e"), "x", 1),
+        then: &["d/", "d/e/", "d/e/x=1"],
+    },
+    Case {
+        what: "in a cycle the latest move is shown in the root",
+        given: |it| {
+            mkdir(it, "d");
+            mkdir(it, "e");
+            it.write(id(it, "d"), "x", 1);
+        },
+        desk: |it| it.rename((ROOT, "d"), (id(it, "e"), "d")),
+        lap: |it| {
+            it.now += 60_000;
+            it.rename((ROOT, "e"), (id(it, "d"), "e"));
+        },
+        then: &["e/", "e/d/", "e/d/x=1"],
+    },
+    Case {
+        what: "of two moves the later counts",
+        given: |it| it.write(ROOT, "a", 1),
+        desk: |it| it.rename((ROOT, "a"), (ROOT, "b")),
+        lap: |it| {
+            it.now += 60_000;
+            it.rename((ROOT, "a"), (ROOT, "c"));
+        },
+        then: &["c=1"],
+    },
+    Case {
+        what: "a move and an edit are both kept",
+        given: |it| it.write(ROOT, "a", 1),
+        desk: |it| it.rename((ROOT, "a"), (ROOT, "b")),
+        lap: |it| it.edit(id(it, "a"), 2),
+        then: &["b=2"],
+    },
+    Case {
+        what: "saving by a rename over counts as editing, on both sides",
+        given: |it| it.write(ROOT, "a", 1),
+        desk: |it| {
+            it.write(ROOT, "a~", 2);
+            it.rename((ROOT, "a~"), (ROOT, "a"));
+        },
+        lap: |it| {
+            it.now += 60_000;
+            it.write(ROOT, "a.tmp", 3);
+            it.rename((ROOT, "a.tmp"), (ROOT, "a"));
+        },
+        then: &["a=3", "a (conflict desk 2023-11-14 22.13.24)=2"],
+    },
+    Case {
+        what: "saving by a rename over counts as editing, on one side",
+        given: |it| it.write(ROOT, "a", 1),
+        desk: |it| {
+            it.write(ROOT, "a~", 2);
+            it.rename((ROOT, "a~"), (ROOT, "a"));
+        },
+        lap: |it| {
+            it.now += 60_000;
+            it.edit(id(it, "a"), 3);
+        },
+        then: &["a=3", "a (conflict desk 2023-11-14 22.13.24)=2"],
+    },
+    Case {
+        what: "a name that looks labelled is never taken from who has it",
+        given: |it| it.write(ROOT, "a (lap)", 7),
+        desk: |it| it.write(ROOT, "a", 1),
+        lap: |it| {
+            it.now += 60_000;
+            it.write(ROOT, "a", 2);
+        },
+        then: &["a=1", "a (lap)=7", "a (lap) 2=2"],
+    },
+    Case {
+        what: "a whole union moves and goes as one",
+        given: |_| {},
+        desk: |it| {
+            mkdir(it, "d");
+            it.write(id(it, "d"), "x", 1);
+        },
+        lap: |it| {
+            mkdir(it, "d");
+            it.write(id(it, "d"), "y", 2);
+        },
+        then: &["d/", "d/x=1", "d/y=2"],
+    },
+];
+
+#[test]
+fn both_devices_show_what_the_rules_say() {
+    for case in CASES {
+        let mut world = both_know(case.given);
+        let [desk, lap] = &mut world.replicas[..] else { unreachable!() };
+        (case.desk)(desk);
+        (case.lap)(lap);
+        world.heal();
+        world.check_healed();
+        let mut lines = world.replicas[0].lines();
+        lines.sort();
+        let mut then = case.then.to_vec();
+        then.sort_unstable();
+        assert_eq!(lines, then, "{}", case.what);
+    }
+    assert!(CASES.iter().any(|case| case.then.iter().any(|line| line.contains(TIME))));
+}
+
+#[test]
+fn a_union_moves_and_goes_as_one() {
+    let mut world = both_know(|_| {});
+    for (replica, file) in world.replicas.iter_mut().zip(["x", "y"]) {
+        mkdir(replica, "d");
+        replica.write(id(replica, "d"), file, 1);
+    }
+    world.heal();
+    world.replicas[0].rename((ROOT, "d"), (ROOT, "e"));
+    world.heal();
+    assert_eq!(world.replicas[1].lines(), ["e/", "e/x=1", "e/y=1"]);
+    let union = id(&world.replicas[1], "e");
+    world.replicas[1].remove(union, "x");
+    world.replicas[1].remove(union, "y");
+    world.replicas[1].remove(ROOT, "e");
+    world.heal();
+    world.check_healed();
+    assert!(world.replicas[0].lines().is_empty());
+}
+
+#[test]
+fn a_file_is_seen_elsewhere_once_it_has_a_version() {
+    let mut world = both_know(|it| it.write(ROOT, "a", 1));
+    let send = |world: &mut World| {
+        let registers = world.replicas[0].index.registers();
+        world.replicas[1].receive(registers);
+        world.replicas[1].check();
+        world.replicas[1].lines()
+    };
+    let file = world.replicas[0].create(ROOT, "a~", Kind::File);
+    world.replicas[0].rename((ROOT, "a~"), (ROOT, "a"));
+    assert_eq!(world.replicas[0].lines(), ["a=?"]);
+    assert_eq!(send(&mut world), ["a=1"], "the name that it takes over is kept until then");
+    world.replicas[0].publish(file, VersionVector::new(), 2).unwrap();
+    assert_eq!(send(&mut world), ["a=2"]);
+    // One that never gets a version takes what it replaced with it, and is gone.
+    let file = world.replicas[0].create(ROOT, "b", Kind::File);
+    world.replicas[0].rename((ROOT, "b"), (ROOT, "a"));
+    world.replicas[0].remove(ROOT, "a");
+    world.replicas[0].apply(Operation::Abandon { inode: file }).unwrap();
+    world.replicas[0].check();
+    assert_eq!(world.replicas[0].index.inode(file), Ok(None));
+    assert!(send(&mut world).is_empty());
+}
+
+#[test]
+fn a_directory_with_many_files_moves_by_one_write() {
+    let mut replica = Replica::new(0, 1_700_000_000_000);
+    mkdir(&mut replica, "d");
+    mkdir(&mut replica, "e");
+    let directory = id(&replica, "d");
+    for number in 0..100 {
+        replica.write(directory, &format!("{number}"), 1);
+    }
+    let before = replica.index.state().unwrap().number;
+    let to = (id(&replica, "e"), name("d"));
+    let rename = Operation::Rename { from: (ROOT, name("d")), to, mode: RenameMode::Replace };
+    let effects = replica.apply(rename).unwrap().effects;
+    replica.check();
+    assert_eq!(replica.index.changes_after(before, 10).unwrap().len(), 1);
+    assert_eq!(effects.len(), 2, "{effects:?}");
+    assert!(effects.iter().all(|effect| matches!(effect, Effect::Name { .. })));
+}
+
+#[test]
+fn settling_a_copy_makes_the_same_file_on_both_devices() {
+    let mut world = both_know(|it| it.write(ROOT, "a", 1));
+    let file = id(&world.replicas[0], "a");
+    world.replicas[0].edit(file, 2);
+    world.replicas[1].edit(file, 3);
+    world.heal();
+    let before = world.replicas[0].lines();
+    assert_eq!(before.len(), 2);
+    for replica in &mut world.replicas {
+        let copy = replica.index.view().find(|row| row.wanted.is_some()).unwrap().node;
+        let node = replica.apply(Operation::Settle { node: copy }).unwrap().node.unwrap();
+        assert_eq!(node.key(), copy.key());
+        assert_eq!(replica.lines(), before);
+        assert_eq!(replica.index.view().filter(|row| row.repaired).count(), 0);
+    }
+    world.heal();
+    world.check_healed();
+    assert_eq!(world.replicas[0].lines(), before);
+}
+
+#[test]
+fn saving_on_does_not_swallow_what_arrived_meanwhile() {
+    let mut world = both_know(|it| it.write(ROOT, "a", 1));
+    let file = id(&world.replicas[0], "a");
+    let opened = world.replicas[0].shown_context(file);
+    world.replicas[1].edit(file, 3);
+    let registers = world.replicas[1].index.registers();
+    world.replicas[0].receive(registers);
+    assert_eq!(world.replicas[0].lines(), ["a=3"]);
+    world.replicas[0].publish(file, opened.clone(), 2).unwrap();
+    let mine = world.replicas[0].shown_context(file);
+    assert_eq!(world.replicas[0].lines().len(), 2);
+    world.replicas[0].publish(file, mine, 4).unwrap();
+    let lines = world.replicas[0].lines();
+    assert!(lines.contains(&"a=4".to_owned()) && lines.len() == 2, "{lines:?}");
+    // Even from a base that is too old: this device's own version goes beside.
+    world.replicas[0].publish(file, opened, 5).unwrap();
+    assert_eq!(world.replicas[0].lines().len(), 3);
+    world.heal();
+    world.check_healed();
+    assert_eq!(world.replicas[1].lines().len(), 3);
+}
+
+#[test]
+fn operations_are_refused_as_posix_has_it() {
+    let mut replica = Replica::new(0, 1_700_000_000_000);
+    mkdir(&mut replica, "d");
+    mkdir(&mut replica, "d/e");
+    mkdir(&mut replica, "empty");
+    replica.write(ROOT, "a", 1);
+    let d = id(&replica, "d");
+    let e = id(&replica, "d/e");
+    let a = replica.index.shown(ROOT, &name("a")).unwrap().unwrap().node;
+    let dir = replica.index.shown(ROOT, &name("d")).unwrap().unwrap().node;
+    replica.apply(Operation::Link { node: a, parent: ROOT, name: name("b") }).unwrap();
+    let gone = InodeId(Dot { number: 999, ..d.0 });
+    let rename = |from: &str, to: (InodeId, &str), mode| Operation::Rename {
+        from: (ROOT, name(from)),
+        to: (to.0, name(to.1)),
+        mode,
+    };
+    let remove = |parent, at, directory| Operation::Remove { parent, name: name(at), directory };
+    use OperationError as No;
+    use RenameMode::{Exchange, NoReplace, Replace};
+    let cases = [
+        (remove(ROOT, "x", false), Some(No::NotFound)),
+        (remove(gone, "x", false), Some(No::NotFound)),
+        (remove(a.key(), "x", false), Some(No::NotDirectory)),
+        (remove(ROOT, "a", true), Some(No::NotDirectory)),
+        (remove(ROOT, "d", false), Some(No::IsDirectory)),
+        (remove(ROOT, "d", true), Some(No::NotEmpty)),
+        (rename("x", (ROOT, "y"), Replace), Some(No::NotFound)),
+        (rename("a", (ROOT, "d"), NoReplace), Some(No::Exists)),
+        (rename("a", (ROOT, "a"), NoReplace), Some(No::Exists)),
+        (rename("a", (ROOT, "y"), Exchange), Some(No::NotFound)),
+        (rename("a", (ROOT, "d"), Replace), Some(No::IsDirectory)),
+        (rename("d", (ROOT, "a"), Replace), Some(No::NotDirectory)),
+        (rename("empty", (ROOT, "d"), Replace), Some(No::NotEmpty)),
+        (rename("d", (d, "x"), Replace), Some(No::IntoItself)),
+        (rename("d", (e, "x"), Replace), Some(No::IntoItself)),
+        (rename("d", (d, "e"), Exchange), Some(No::IntoItself)),
+        (Operation::Link { node: dir, parent: ROOT, name: name("x") }, Some(No::NotPermitted)),
+        (Operation::Link { node: a, parent: ROOT, name: name("d") }, Some(No::Exists)),
+        (rename("a", (ROOT, "b"), Replace), None),
+        (rename("a", (ROOT, "a"), Replace), None),
+        (rename("a", (d, "e"), Exchange), None),
+        (rename("d", (ROOT, "empty"), Replace), None),
+    ];
+    for (operation, refused) in cases {
+        let told = format!("{operation:?}");
+        assert_eq!(replica.apply(operation).err(), refused, "{told}");
+        replica.check();
+    }
+    assert_eq!(replica.lines(), ["a/", "b=1", "empty/", "empty/e=1"]);
+}
