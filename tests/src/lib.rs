@@ -11,5 +11,6 @@ pub mod pulse;
 pub mod random;
 pub mod reference;
 pub mod scratch;
+pub mod simulator;
 pub mod source;
 pub mod tree;

@@ -170,7 +170,8 @@ pub struct Removal {
     pub dots: VersionVector,
     /// The stamp of the place that was removed. A later place lives.
     pub saw_place: Stamp,
-    /// The versions of the inode that the remover knew. A version outside lives.
+    /// The versions of the inode that the remover knew, if it was the last name; none if not. A
+    /// version outside lives.
     pub saw_content: VersionVector,
     /// Whether it was the inode's last name, as far as the remover knew.
     pub last_link: bool,

@@ -129,12 +129,16 @@ impl<I: Index> Transaction<'_, I> {
         let inode = self.inode(state.entry.inode)?;
         let entries = self.entries_of(state.entry.inode)?;
         let mut others = entries.iter().filter(|other| other.entry.id != state.entry.id);
+        let last_link = !others.any(outlives);
+        // Who leaves another name in place means to keep the content: what he saw of it doesn't
+        // count when somebody else, who saw less, removes that name.
+        let seen = inode.filter(|_| last_link);
         Ok(Removal {
             stamp: self.stamp_after(state.entry.latest_hlc()),
             dots: VersionVector::from_iter([self.dot()]),
             saw_place: state.entry.place.stamp,
-            saw_content: inode.map_or_else(VersionVector::new, |it| it.inode.known_versions()),
-            last_link: !others.any(outlives),
+            saw_content: seen.map_or_else(VersionVector::new, |it| it.inode.known_versions()),
+            last_link,
             unread: Unread::new(),
         })
     }
