@@ -430,7 +430,7 @@ fn run(seed: u64) {
     let mut numbers: BTreeMap<InodeId, u64> = BTreeMap::new();
     for step in 0..60 {
         let before = memory.clone();
-        let given_up = source.random.chance(15);
+        let (given_up, compared) = (source.random.chance(15), source.random.chance(30));
         let changes = source.random.between(1, 8);
         let done = store.write(|transaction| {
             for _ in 0..changes {
@@ -444,7 +444,9 @@ fn run(seed: u64) {
             let last = memory.state().unwrap().number;
             perform(&mut memory, &Change::Tag(last, Tag(step))).unwrap();
             perform(transaction, &Change::Tag(last, Tag(step)))?;
-            compare(transaction, &memory);
+            if compared {
+                compare(transaction, &memory);
+            }
             if given_up { Err(GivenUp::OnPurpose) } else { Ok(()) }
         });
         match done {
@@ -459,7 +461,9 @@ fn run(seed: u64) {
             assert!(!store.was_unclean());
         }
         let snapshot = store.snapshot().unwrap();
-        compare(&snapshot, &memory);
+        if source.random.chance(30) {
+            compare(&snapshot, &memory);
+        }
         compare_incomplete(&store, &memory);
         for shown in memory.view() {
             let node = snapshot.node_of(shown.node.key()).unwrap().unwrap();
@@ -474,7 +478,7 @@ fn run(seed: u64) {
 
 #[test]
 fn the_index_on_disk_answers_as_the_one_in_memory() {
-    for seed in 0..40 {
+    for seed in 0..10 {
         run(seed);
     }
 }

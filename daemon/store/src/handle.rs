@@ -2,22 +2,25 @@
 
 use crate::StoreError;
 use crate::index::key::Writers;
+use crate::index::rare::Rare;
 use rusqlite::{Connection, Params, Row};
 use std::cell::RefCell;
 
 /// How many prepared statements a connection keeps: more than there are.
 const STATEMENTS: usize = 256;
 
-/// A connection with its prepared statements and the writers it has met.
+/// A connection with its prepared statements, the writers it has met, and what it knows of rare
+/// rows.
 pub(crate) struct Handle {
     sql: Connection,
     pub(crate) writers: RefCell<Writers>,
+    pub(crate) rare: RefCell<Rare>,
 }
 
 impl Handle {
     pub(crate) fn new(sql: Connection) -> Self {
         sql.set_prepared_statement_cache_capacity(STATEMENTS);
-        Handle { sql, writers: RefCell::default() }
+        Handle { sql, writers: RefCell::default(), rare: RefCell::default() }
     }
 
     /// The connection itself.
@@ -71,6 +74,7 @@ impl Handle {
     /// Commits the open transaction.
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
         self.run("COMMIT", [])?;
+        self.rare.borrow_mut().commit();
         Ok(())
     }
 
@@ -78,6 +82,7 @@ impl Handle {
     pub(crate) fn rollback(&self) {
         // Writers met for the first time in this transaction are forgotten with it.
         self.writers.borrow_mut().clear();
+        self.rare.borrow_mut().rollback();
         if self.sql.is_autocommit() {
             // SQLite undoes by itself what failed for want of room or memory.
             return;

@@ -18,16 +18,22 @@ pub(crate) struct Memory {
     /// None until the index is founded.
     state: Option<ReplicaState>,
     totals: Totals,
-    tags: u64,
+    tags: Tags,
+}
+
+/// How many tags there are, and the last number that has one.
+#[derive(Clone, Copy, Default)]
+struct Tags {
+    count: u64,
+    last: u64,
 }
 
 impl Memory {
     pub(crate) fn load(handle: &Handle) -> Result<Self, StoreError> {
-        Ok(Memory {
-            state: handle.read_state()?,
-            totals: handle.read_totals()?,
-            tags: handle.count_tags()?,
-        })
+        handle.count_rare()?;
+        let (count, last) = handle.count_tags()?;
+        let (state, totals) = (handle.read_state()?, handle.read_totals()?);
+        Ok(Memory { state, totals, tags: Tags { count, last } })
     }
 
     /// The replica's state, if the index has been founded.
@@ -42,7 +48,7 @@ pub struct Transaction<'a> {
     committed: &'a mut Memory,
     state: Option<ReplicaState>,
     totals: Totals,
-    tags: u64,
+    tags: Tags,
     /// Inodes whose versions are to be reviewed, and whether they may have any.
     touched: BTreeMap<InodeId, bool>,
     completed: BTreeSet<(InodeId, Dot)>,
@@ -71,15 +77,14 @@ impl<'a> Transaction<'a> {
         for (inode, _) in touched.into_iter().filter(|(_, may_have_versions)| *may_have_versions) {
             self.handle.review(inode, &self.completed, &mut self.totals)?;
         }
-        if self.totals != self.committed.totals {
-            self.handle.write_totals(&self.totals)?;
-        }
-        if let Some(state) = &self.state
-            && self.state != self.committed.state
-        {
-            match &self.committed.state {
-                Some(old) if only_clock_differs(old, state) => self.handle.write_clock(state)?,
-                _ => self.handle.write_state(state)?,
+        self.handle.settle_adrift()?;
+        if let Some(state) = &self.state {
+            let before = self.committed.state.as_ref();
+            if before.is_none_or(|before| !only_clock_differs(before, state)) {
+                self.handle.write_state(state)?;
+            }
+            if before != Some(state) || self.totals != self.committed.totals {
+                self.handle.write_clock(state, &self.totals)?;
             }
         }
         self.handle.commit()?;
@@ -200,15 +205,19 @@ impl Index for Transaction<'_> {
     }
 
     fn put_tag(&mut self, last: u64, tag: Tag) -> Result<(), StoreError> {
-        self.tags += u64::from(self.handle.put_tag(last, tag)?);
-        if self.tags > TAGS_MAX {
-            self.tags = self.tags.saturating_sub(self.handle.drop_tags()?);
+        if last <= self.tags.last {
+            return Ok(());
+        }
+        self.handle.put_tag(last, tag)?;
+        self.tags = Tags { count: self.tags.count + 1, last };
+        if self.tags.count > TAGS_MAX {
+            self.tags.count = self.tags.count.saturating_sub(self.handle.drop_tags()?);
         }
         Ok(())
     }
 
     fn clear_tags(&mut self) -> Result<(), StoreError> {
-        self.tags = 0;
+        self.tags = Tags::default();
         self.handle.clear_tags()
     }
 

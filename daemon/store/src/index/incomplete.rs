@@ -4,6 +4,7 @@ use crate::StoreError;
 use crate::bytes::has_chunk;
 use crate::handle::Handle;
 use crate::index::key::blob;
+use crate::index::rare::Table;
 use crate::index::record;
 use crate::index::replica::Totals;
 use kith_core::content::{Content, Layout, Piece};
@@ -65,7 +66,10 @@ impl Handle {
             Ok((inode, row.get::<_, i64>(1)? > 0, row.get::<_, Option<i64>>(2)?))
         })?;
         let sql = "SELECT dot, absent FROM incomplete WHERE inode = ?";
-        let before = self.all(sql, [key], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let before = match self.may_have(Table::Incomplete) {
+            true => self.all(sql, [key], |row| Ok((row.get(0)?, row.get(1)?)))?,
+            false => Vec::new(),
+        };
         let before: BTreeMap<i64, i64> = before.into_iter().collect();
         let mut after = BTreeMap::new();
         if let Some((inode, named, whole)) = inode {
@@ -106,7 +110,8 @@ impl Handle {
         }
         for (dot, absent) in &before {
             if !after.contains_key(dot) {
-                self.run("DELETE FROM incomplete WHERE inode = ? AND dot = ?", (key, dot))?;
+                let sql = "DELETE FROM incomplete WHERE inode = ? AND dot = ?";
+                self.remove_rows(Table::Incomplete, sql, (key, dot))?;
                 totals.absent_bytes = totals.absent_bytes.saturating_sub(absent.cast_unsigned());
             }
         }
@@ -116,6 +121,7 @@ impl Handle {
                 None => {
                     let sql = "INSERT INTO incomplete (inode, dot, absent) VALUES (?, ?, ?)";
                     self.run(sql, (key, dot, absent))?;
+                    self.note_rows(Table::Incomplete, 1);
                     totals.absent_bytes =
                         totals.absent_bytes.saturating_add(absent.cast_unsigned());
                 }

@@ -4,8 +4,9 @@
 pub(crate) mod incomplete;
 pub(crate) mod key;
 pub(crate) mod names;
+pub(crate) mod rare;
 mod reads;
-mod record;
+pub(crate) mod record;
 pub(crate) mod registers;
 pub(crate) mod replica;
 pub(crate) mod view;

@@ -7,6 +7,7 @@
 use crate::StoreError;
 use crate::handle::Handle;
 use crate::index::key::blob;
+use crate::index::rare::{Adrift, Table};
 use crate::index::record;
 use kith_core::id::InodeId;
 use kith_core::index::{Node, Shown};
@@ -29,6 +30,9 @@ macro_rules! plain_where {
         concat!("SELECT shown_parent, name, inode, id FROM entries WHERE ", $condition)
     };
 }
+
+/// How many names may be adrift before they are written: they are searched one by one.
+const ADRIFT_MAX: usize = 64;
 
 /// A name that was taken out of the view.
 pub(crate) struct Taken {
@@ -75,8 +79,30 @@ impl Handle {
         })
     }
 
-    fn shown_rows(&self, sql: &str, params: impl Params) -> Result<Vec<Shown>, StoreError> {
-        self.all(sql, params, |row| self.read_shown(row))
+    /// Rows of `shown`, and names that are adrift and fit.
+    fn shown_rows(
+        &self,
+        sql: &str,
+        params: impl Params,
+        fits: impl Fn(&Adrift) -> bool,
+    ) -> Result<Vec<Shown>, StoreError> {
+        let mut rows = match self.may_have(Table::Shown) {
+            true => self.all(sql, params, |row| self.read_shown(row))?,
+            false => Vec::new(),
+        };
+        for row in self.rare.borrow().adrift.iter().filter(|row| fits(row)) {
+            let name = record::name(&row.name)?;
+            rows.push(Shown {
+                parent: self.inode_id(row.parent)?,
+                node: Node::Inode(self.inode_id(row.inode)?),
+                entry: self.entry_id(row.entry)?,
+                base: name.clone(),
+                name,
+                wanted: None,
+                repaired: false,
+            });
+        }
+        Ok(rows)
     }
 
     fn plain_at(&self, parent: i64, name: &EntryName) -> Result<Option<Shown>, StoreError> {
@@ -84,15 +110,16 @@ impl Handle {
         self.first(sql, (parent, name.as_bytes()), |row| self.read_plain(row))
     }
 
-    /// A name that is a row of `shown`.
+    /// A name that is not an entry where it is.
     pub(crate) fn special(
         &self,
         parent: InodeId,
         name: &EntryName,
     ) -> Result<Option<Shown>, StoreError> {
         let Some(parent) = self.key(parent.0)? else { return Ok(None) };
-        let sql = shown_where!("parent = ? AND name = ?");
-        self.first(sql, (parent, name.as_bytes()), |row| self.read_shown(row))
+        let (sql, name) = (shown_where!("parent = ? AND name = ?"), name.as_bytes());
+        let fits = |row: &Adrift| row.parent == parent && row.name == name;
+        Ok(self.shown_rows(sql, (parent, name), fits)?.pop())
     }
 
     pub(crate) fn shown(
@@ -114,9 +141,11 @@ impl Handle {
     ) -> Result<Vec<Shown>, StoreError> {
         let Some(key) = self.key(parent.0)? else { return Ok(Vec::new()) };
         let params = (key, base.as_bytes());
-        let mut shown = self.shown_rows(shown_where!("parent = ? AND base = ?"), params)?;
+        let sql = shown_where!("parent = ? AND base = ?");
+        let mut shown = self.shown_rows(sql, params, |_| false)?;
         let sql = shown_where!("parent = ? AND name = ? AND base IS NULL");
-        shown.extend(self.shown_rows(sql, params)?);
+        let fits = |row: &Adrift| row.parent == key && row.name == base.as_bytes();
+        shown.extend(self.shown_rows(sql, params, fits)?);
         shown.extend(self.plain_at(key, base)?);
         shown.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(shown)
@@ -129,21 +158,23 @@ impl Handle {
     ) -> Result<Vec<Shown>, StoreError> {
         let Some(key) = self.key(parent.0)? else { return Ok(Vec::new()) };
         let sql = shown_where!("parent = ? AND wanted = ?");
-        let mut shown = self.shown_rows(sql, (key, wanted.as_bytes()))?;
+        let mut shown = self.shown_rows(sql, (key, wanted.as_bytes()), |_| false)?;
         shown.sort_unstable_by(|a, b| (a.node.key(), &a.name).cmp(&(b.node.key(), &b.name)));
         Ok(shown)
     }
 
     pub(crate) fn shown_of(&self, key: InodeId) -> Result<Vec<Shown>, StoreError> {
         let Some(key) = self.key(key.0)? else { return Ok(Vec::new()) };
-        let mut shown = self.shown_rows(shown_where!("key = ?"), [key])?;
+        let sql = shown_where!("key = ?");
+        let mut shown = self.shown_rows(sql, [key], |row| row.inode == key)?;
         let sql = plain_where!("inode = ? AND seen = 2");
         shown.extend(self.all(sql, [key], |row| self.read_plain(row))?);
         shown.sort_unstable_by(|a, b| (a.parent, &a.name).cmp(&(b.parent, &b.name)));
         Ok(shown)
     }
 
-    /// Up to `limit` rows of `shown` in a directory, in the names' order.
+    /// The first `limit` names of a directory, and perhaps more, that are not entries where they
+    /// are. In no order.
     pub(crate) fn list_special(
         &self,
         parent: i64,
@@ -151,7 +182,8 @@ impl Handle {
         limit: i64,
     ) -> Result<Vec<Shown>, StoreError> {
         let sql = shown_where!("parent = ? AND name > ? ORDER BY name LIMIT ?");
-        self.shown_rows(sql, (parent, after, limit))
+        let fits = |row: &Adrift| row.parent == parent && *row.name > *after;
+        self.shown_rows(sql, (parent, after, limit), fits)
     }
 
     pub(crate) fn list(
@@ -174,7 +206,7 @@ impl Handle {
         Ok(plain)
     }
 
-    /// Adds a name that isn't there. Returns whether it is a label. `copy_size` is in bytes.
+    /// Adds a name that isn't there. `copy_size` is in bytes.
     pub(crate) fn add_shown(&self, shown: &Shown, copy_size: i64) -> Result<(), StoreError> {
         let parent = self.make_key(shown.parent.0)?;
         let entry = self.make_key(shown.entry.0)?;
@@ -197,7 +229,9 @@ impl Handle {
         let sql = "INSERT INTO shown (parent, name, key, inode, size, entry, base, wanted,
                    repaired) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let params = (parent, name, key, copy_of, copy_size, entry, base, wanted, shown.repaired);
-        self.run(sql, params).map(drop)
+        self.run(sql, params)?;
+        self.note_rows(Table::Shown, 1);
+        Ok(())
     }
 
     /// Takes a name out, if it is there.
@@ -208,17 +242,23 @@ impl Handle {
     ) -> Result<Option<Taken>, StoreError> {
         let Some(parent) = self.key(parent.0)? else { return Ok(None) };
         let params = (parent, name.as_bytes());
-        let sql = "UPDATE entries SET seen = 1 WHERE shown_parent = ? AND seen = 2 AND name = ?
-                   RETURNING inode";
-        let plain = self.first(sql, params, |row| {
-            Ok(Taken { key: row.get(0)?, copy: None, labelled: false })
-        })?;
-        if plain.is_some() {
-            return Ok(plain);
+        let sql = "SELECT id, inode FROM entries WHERE shown_parent = ? AND seen = 2 AND name = ?";
+        let plain =
+            self.first(sql, params, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        if let Some((entry, key)) = plain {
+            self.run("UPDATE entries SET seen = 1 WHERE id = ?", [entry])?;
+            return Ok(Some(Taken { key, copy: None, labelled: false }));
+        }
+        let adrift = self.take_adrift(|row| row.parent == parent && row.name == name.as_bytes());
+        if let Some(row) = adrift {
+            return Ok(Some(Taken { key: row.inode, copy: None, labelled: false }));
+        }
+        if !self.may_have(Table::Shown) {
+            return Ok(None);
         }
         let sql = "DELETE FROM shown WHERE parent = ? AND name = ?
                    RETURNING key, inode, size, wanted IS NOT NULL";
-        self.first(sql, params, |row| {
+        let taken = self.first(sql, params, |row| {
             let copy_of: Option<i64> = row.get(1)?;
             let size = row.get(2)?;
             Ok(Taken {
@@ -226,15 +266,31 @@ impl Handle {
                 copy: copy_of.map(|inode| (inode, size)),
                 labelled: row.get(3)?,
             })
-        })
+        })?;
+        if taken.is_some() {
+            self.note_rows(Table::Shown, -1);
+        }
+        Ok(taken)
     }
 
-    /// Keeps the name that an entry's row stands for as a row of its own, because the entry is
-    /// about to move. The view is only told of that afterwards.
+    fn take_adrift(&self, fits: impl Fn(&Adrift) -> bool) -> Option<Adrift> {
+        let adrift = &mut self.rare.borrow_mut().adrift;
+        let at = adrift.iter().position(fits)?;
+        Some(adrift.swap_remove(at))
+    }
+
+    /// Keeps the name that an entry's row stands for, because the entry is about to move: the view
+    /// is told of that only afterwards.
     pub(crate) fn keep_shown(&self, entry: i64) -> Result<(), StoreError> {
-        let sql = "INSERT INTO shown (parent, name, key, size, entry, repaired)
-                   SELECT shown_parent, name, inode, 0, id, 0 FROM entries
-                   WHERE id = ? AND seen = 2";
-        self.run(sql, [entry]).map(drop)
+        let sql = "SELECT shown_parent, name, inode FROM entries WHERE id = ? AND seen = 2";
+        let row = self.first(sql, [entry], |row| {
+            let (parent, name) = (row.get(0)?, blob(row.get_ref(1)?)?.to_vec());
+            Ok(Adrift { parent, name, inode: row.get(2)?, entry })
+        })?;
+        self.rare.borrow_mut().adrift.extend(row);
+        if self.rare.borrow().adrift.len() > ADRIFT_MAX {
+            self.settle_adrift()?;
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use crate::StoreError;
 use crate::handle::Handle;
 use crate::index::key::blob;
+use crate::index::rare::Table;
 use crate::index::record::{self, EntryColumns};
 use kith_core::clock::WallMs;
 use kith_core::codec;
@@ -320,6 +321,9 @@ impl Handle {
     }
 
     pub(crate) fn representative(&self, directory: InodeId) -> Result<InodeId, StoreError> {
+        if !self.may_have(Table::Unions) {
+            return Ok(directory);
+        }
         let Some(key) = self.key(directory.0)? else { return Ok(directory) };
         let sql = "SELECT representative FROM unions WHERE directory = ?";
         let found = self.first(sql, [key], |row| self.inode_id(row.get(0)?))?;
@@ -327,6 +331,9 @@ impl Handle {
     }
 
     pub(crate) fn members(&self, representative: InodeId) -> Result<Vec<InodeId>, StoreError> {
+        if !self.may_have(Table::Unions) {
+            return Ok(vec![representative]);
+        }
         let Some(key) = self.key(representative.0)? else { return Ok(vec![representative]) };
         let sql = "SELECT directory FROM unions WHERE representative = ?";
         let mut members = self.all(sql, [key], |row| self.inode_id(row.get(0)?))?;
@@ -343,11 +350,13 @@ impl Handle {
         representative: InodeId,
     ) -> Result<(), StoreError> {
         let key = self.make_key(directory.0)?;
-        if directory == representative {
-            return self.run("DELETE FROM unions WHERE directory = ?", [key]).map(drop);
+        let sql = "DELETE FROM unions WHERE directory = ?";
+        self.remove_rows(Table::Unions, sql, [key])?;
+        if directory != representative {
+            let representative = self.make_key(representative.0)?;
+            self.run("INSERT INTO unions VALUES (?, ?)", (key, representative))?;
+            self.note_rows(Table::Unions, 1);
         }
-        let representative = self.make_key(representative.0)?;
-        let sql = "INSERT OR REPLACE INTO unions VALUES (?, ?)";
-        self.run(sql, (key, representative)).map(drop)
+        Ok(())
     }
 }

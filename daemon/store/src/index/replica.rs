@@ -66,9 +66,22 @@ impl Handle {
     }
 
     /// Writes what most transactions change.
-    pub(crate) fn write_clock(&self, state: &ReplicaState) -> Result<(), StoreError> {
-        let params = (state.number.cast_signed(), state.hlc.0.cast_signed());
-        self.run("UPDATE replica SET number = ?, hlc = ?", params).map(drop)
+    pub(crate) fn write_clock(
+        &self,
+        state: &ReplicaState,
+        totals: &Totals,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE replica SET number = ?, hlc = ?, entries = ?, bytes = ?, conflicts = ?,
+                   absent = ?";
+        let params = (
+            state.number.cast_signed(),
+            state.hlc.0.cast_signed(),
+            totals.entries.cast_signed(),
+            totals.bytes.cast_signed(),
+            totals.conflicts.cast_signed(),
+            totals.absent_bytes.cast_signed(),
+        );
+        self.run(sql, params).map(drop)
     }
 
     pub(crate) fn read_totals(&self) -> Result<Totals, StoreError> {
@@ -87,20 +100,13 @@ impl Handle {
         totals.ok_or(StoreError::Damaged("the replica's row is missing"))
     }
 
-    pub(crate) fn write_totals(&self, totals: &Totals) -> Result<(), StoreError> {
-        let sql = "UPDATE replica SET entries = ?, bytes = ?, conflicts = ?, absent = ?";
-        let params = (
-            totals.entries.cast_signed(),
-            totals.bytes.cast_signed(),
-            totals.conflicts.cast_signed(),
-            totals.absent_bytes.cast_signed(),
-        );
-        self.run(sql, params).map(drop)
-    }
-
-    pub(crate) fn count_tags(&self) -> Result<u64, StoreError> {
-        let count = self.first("SELECT count(*) FROM tags", [], |row| Ok(row.get::<_, i64>(0)?))?;
-        Ok(count.unwrap_or(0).cast_unsigned())
+    /// How many tags there are, and the last number that has one.
+    pub(crate) fn count_tags(&self) -> Result<(u64, u64), StoreError> {
+        let sql = "SELECT count(*), coalesce(max(last), 0) FROM tags";
+        let counts = self.first(sql, [], |row| {
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+        })?;
+        Ok(counts.unwrap_or_default())
     }
 
     pub(crate) fn tag(&self, number: u64) -> Result<Option<Tag>, StoreError> {
@@ -111,11 +117,10 @@ impl Handle {
         self.first(sql, [number], |row| Ok(Tag(row.get::<_, i64>(0)?.cast_unsigned())))
     }
 
-    /// Adds a tag, unless all numbers up to `last` have one. Says whether it did.
-    pub(crate) fn put_tag(&self, last: u64, tag: Tag) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO tags SELECT ?1, ?2
-                   WHERE ?1 > (SELECT coalesce(max(last), 0) FROM tags)";
-        Ok(self.run(sql, (last.cast_signed(), tag.0.cast_signed()))? > 0)
+    /// Adds the tag of all numbers up to `last` that have none.
+    pub(crate) fn put_tag(&self, last: u64, tag: Tag) -> Result<(), StoreError> {
+        let sql = "INSERT INTO tags VALUES (?, ?)";
+        self.run(sql, (last.cast_signed(), tag.0.cast_signed())).map(drop)
     }
 
     /// Drops the oldest tags. Says how many.

@@ -3,6 +3,7 @@
 use crate::StoreError;
 use crate::handle::Handle;
 use crate::index::key::blob;
+use crate::index::rare::Table;
 use crate::index::record;
 use crate::index::registers::DIRECTORY;
 use crate::index::replica::Totals;
@@ -56,10 +57,11 @@ impl Handle {
         let (inode, size) = match taken.copy {
             Some((inode, size)) => (inode, size),
             None => {
-                let sql = "UPDATE inodes SET names = names - 1 WHERE id = ? RETURNING kind, size";
+                let sql = "SELECT kind, size FROM inodes WHERE id = ?";
                 let target = self.first(sql, [taken.key], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
                 })?;
+                self.run("UPDATE inodes SET names = names - 1 WHERE id = ?", [taken.key])?;
                 // An inode that was forgotten is a file that never had a version.
                 let (kind, size) = target.unwrap_or((1, 0));
                 if kind == DIRECTORY {
@@ -76,26 +78,31 @@ impl Handle {
 
     /// Counts one more name of an inode, and gives it a node if it has none yet.
     fn lead_to(&self, key: i64, now: UnixTime) -> Result<Target, StoreError> {
-        let sql = "UPDATE inodes SET names = names + 1 WHERE id = ? RETURNING kind, size, ino";
+        let sql = "SELECT kind, size, ino FROM inodes WHERE id = ?";
         let target = self.first(sql, [key], |row| {
             Ok(Target { kind: row.get(0)?, size: row.get(1)?, ino: row.get(2)? })
         })?;
         let target = target.ok_or(StoreError::Damaged("a name is to lead to no inode"))?;
-        if target.ino.is_none() {
-            // What was a copy until now stays the same node.
-            let copy =
-                self.first("DELETE FROM copies WHERE key = ? RETURNING ino", [key], |row| {
-                    Ok(row.get::<_, i64>(0)?)
-                })?;
-            let ino = match copy {
-                Some(ino) => {
-                    self.run("UPDATE nodes SET inode = NULL WHERE ino = ?", [ino])?;
-                    ino
-                }
-                None => self.make_node(key, None, target.kind, now)?,
-            };
-            self.run("UPDATE inodes SET ino = ? WHERE id = ?", (ino, key))?;
+        if target.ino.is_some() {
+            self.run("UPDATE inodes SET names = names + 1 WHERE id = ?", [key])?;
+            return Ok(target);
         }
+        // What was a copy until now stays the same node.
+        let copy = match self.may_have(Table::Copies) {
+            true => self.first("SELECT ino FROM copies WHERE key = ?", [key], |row| {
+                Ok(row.get::<_, i64>(0)?)
+            })?,
+            false => None,
+        };
+        let ino = match copy {
+            Some(ino) => {
+                self.run("UPDATE nodes SET inode = NULL WHERE ino = ?", [ino])?;
+                self.remove_rows(Table::Copies, "DELETE FROM copies WHERE key = ?", [key])?;
+                ino
+            }
+            None => self.make_node(key, None, target.kind, now)?,
+        };
+        self.run("UPDATE inodes SET names = names + 1, ino = ? WHERE id = ?", (ino, key))?;
         Ok(target)
     }
 
@@ -118,6 +125,7 @@ impl Handle {
         if self.first(there, [key], |_| Ok(()))?.is_none() {
             let ino = self.make_node(key, Some(of), 1, now)?;
             self.run("INSERT INTO copies VALUES (?, ?, 0)", (key, ino))?;
+            self.note_rows(Table::Copies, 1);
         }
         Ok(size)
     }
