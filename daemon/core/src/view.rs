@@ -14,7 +14,9 @@ mod whole;
 pub use label::time_of_day;
 pub use whole::{Whole, compute};
 
+use crate::id::InodeId;
 use crate::index::Index;
+use crate::operation::Context;
 use crate::transaction::Transaction;
 
 pub(crate) use group::{Member, arrange};
@@ -28,4 +30,20 @@ impl<I: Index> Transaction<'_, I> {
         self.derive_presence()?;
         self.derive_names()
     }
+}
+
+/// Brings the view up to date with inodes, and entries of them, whose registers were rewritten by
+/// other means than an operation or a merge.
+///
+/// # Errors
+/// The storage's.
+pub(crate) fn renew<I: Index>(
+    index: &mut I,
+    context: Context,
+    inodes: impl IntoIterator<Item = InodeId>,
+) -> Result<(), I::Error> {
+    let mut transaction = Transaction::begin(index, context)?;
+    transaction.touched.extend(inodes);
+    transaction.revised.clone_from(&transaction.touched);
+    transaction.finish().map(drop)
 }

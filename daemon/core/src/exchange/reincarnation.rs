@@ -5,6 +5,7 @@ use crate::index::{EntryState, Index, InodeState, Register, ReplicaState};
 use crate::operation::Context;
 use crate::register::{Inode, Removal};
 use crate::vector::VersionVector;
+use crate::view;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -42,8 +43,10 @@ pub fn reincarnate<I: Index>(
     for id in renamed.keys() {
         entries.extend(index.entries_of(*id)?.into_iter().map(|held| held.entry.id));
     }
+    let mut rewritten: BTreeSet<InodeId> = renamed.keys().copied().collect();
     for id in entries {
         let Some(mut entry) = index.entry(id)? else { continue };
+        rewritten.insert(entry.entry.inode);
         former.renew_entry(&mut entry, &mut state, &renamed);
         index.put_entry(&entry)?;
     }
@@ -51,7 +54,9 @@ pub fn reincarnate<I: Index>(
     state.number += 1;
     index.clear_tags()?;
     index.put_state(&state)?;
-    index.put_tag(state.number, context.tag)
+    index.put_tag(state.number, context.tag)?;
+    // A copy's node is named by its version's dot, and what removals saw may be less now.
+    view::renew(index, context, rewritten)
 }
 
 /// The new dots of versions, by inode and former dot.
