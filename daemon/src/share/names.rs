@@ -181,7 +181,12 @@ impl Share {
         change: &NodeChange,
     ) -> Result<NodeInfo, ChangeError> {
         let node = self.node_id(ino)?;
-        let kind = self.info_of(ino).map_err(not_found)?.kind;
+        let kind = match self.info_of(ino) {
+            Ok(info) => info.kind,
+            // The kernel hands over times of nodes that are gone; there is nobody to see them.
+            Err(LookupError::Stale) if *change == times_of(change) => return self.gone_info(ino),
+            Err(error) => return Err(not_found(error)),
+        };
         if let Some(size_bytes) = change.size_bytes {
             self.resize(ino, size_bytes)?;
         }
@@ -204,6 +209,13 @@ impl Share {
             self.set_mtime(ino, modified)?;
         }
         self.info_of(ino).map_err(not_found)
+    }
+
+    /// What a node was that no name leads to any more, and that nobody has open.
+    fn gone_info(&self, ino: Ino) -> Result<NodeInfo, ChangeError> {
+        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+        let (row, state) = find(&snapshot, ino).map_err(not_found)?;
+        Ok(describe(&snapshot, &row, &state).map_err(|error| storage(&error))?)
     }
 
     /// Sets a file's time of modification: with its next version if it is open, else by a version
@@ -278,6 +290,11 @@ impl Share {
             _ => XattrError::Stale,
         })
     }
+}
+
+/// The part of a change that is about times.
+fn times_of(change: &NodeChange) -> NodeChange {
+    NodeChange { modified: change.modified, ..NodeChange::default() }
 }
 
 fn create(parent: InodeId, name: &EntryName, new: NewNode) -> Operation {

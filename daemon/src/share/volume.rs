@@ -99,9 +99,6 @@ impl Volume for Share {
     fn write(&self, handle: Handle, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
         self.write_bytes(handle, offset, bytes)
     }
-    fn flush(&self, handle: Handle) -> Result<(), FileError> {
-        self.files.handle(handle).map(|_| ())
-    }
     fn fsync(&self, handle: Handle) -> Result<(), FileError> {
         self.sync_file(handle)
     }
