@@ -391,6 +391,7 @@ impl Circle {
                 return Err(CircleError::AlreadyInCircle);
             }
             let name = state.roster.label(own.device()).map(|(name, _)| name.to_owned());
+            let addresses = state.roster.addresses(own.device()).to_vec();
             let Welcome { circle, share, statements } = welcome;
             let mut roster = Roster::restore(circle, own, &[inviter], statements)?;
             if !roster.contains(own.device()) || !roster.contains(inviter.device()) {
@@ -404,6 +405,10 @@ impl Circle {
                     let label = Claim::Label { name, role };
                     roster.state(&self.identity, now_ms(), own, label);
                 }
+            }
+            if !addresses.is_empty() && roster.addresses(own.device()) != addresses {
+                let claim = Claim::Addresses(addresses);
+                roster.state(&self.identity, now_ms(), own, claim);
             }
             let remembered = BTreeMap::from([(inviter.device(), vec![address])]);
             *state = State { roster, share: share.clone(), remembered };
@@ -503,6 +508,7 @@ mod tests {
         let (_, a) = circle(one.path(), "laptop");
         let (_, b) = circle(two.path(), "desktop");
         assert!(a.is_alone() && b.is_alone());
+        b.state_addresses(&["10.0.0.7:1".parse().unwrap()]).unwrap();
         let founded = a.share();
         pair(&a, &b, address).unwrap();
         assert!(!a.is_alone() && !b.is_alone());
@@ -515,6 +521,9 @@ mod tests {
             assert_eq!(again.name_of(b.own()), "desktop");
         }
         assert_eq!(a.member(b.own()).unwrap().addresses, [address]);
+        a.merge(b.statements()).unwrap();
+        let listens: SocketAddr = "10.0.0.7:1".parse().unwrap();
+        assert_eq!(a.member(b.own()).unwrap().addresses, [address, listens]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const PAUSE_RECENT: Duration = Duration::from_secs(1);
 /// How long a link counts as in use lately.
 const RECENT: Duration = Duration::from_secs(10 * 60);
+/// How long a device that this one took in has to keep that and dial, before it is dialed.
+const FIRST_CONTACT: Duration = Duration::from_millis(500);
 /// How much later the device with the larger id dials, so that seldom both do at once.
 const COURTESY: Duration = Duration::from_millis(250);
 
@@ -69,6 +71,9 @@ pub(super) async fn dial_all(shared: Arc<Shared>) {
 
 /// Dials one member whenever there is no link to it, until it isn't a member any more.
 async fn keep_dialing(shared: Arc<Shared>, device: DeviceId) {
+    if shared.is_guest(device) {
+        sleep(FIRST_CONTACT).await;
+    }
     let config = match endpoint::member_client(&shared.identity, device) {
         Ok(config) => config,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! What all tasks of the network share.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     announcing: Mutex<()>,
     sightings: Mutex<Sightings>,
     hints: Mutex<Vec<SocketAddr>>,
+    /// Who was taken in since the start: they dial first.
+    guests: Mutex<BTreeSet<DeviceId>>,
     invitations: Mutex<Invitations>,
 }
 
@@ -90,6 +93,7 @@ impl Shared {
             announcing: Mutex::default(),
             sightings: Mutex::default(),
             hints: Mutex::default(),
+            guests: Mutex::default(),
             invitations: Mutex::new(Invitations::new()),
         }
     }
@@ -190,6 +194,15 @@ impl Shared {
             }
         }
         addresses
+    }
+
+    /// Lets a device that is about to be taken in dial first.
+    pub(crate) fn expect_guest(&self, device: DeviceId) {
+        lock(&self.guests).insert(device);
+    }
+
+    pub(super) fn is_guest(&self, device: DeviceId) -> bool {
+        lock(&self.guests).contains(&device)
     }
 
     /// Dials at once whoever isn't linked.

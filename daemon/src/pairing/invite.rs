@@ -196,6 +196,7 @@ async fn take_in(
     let name = to_name(&introduction.name);
     let circle = shared.circle.clone();
     let (admitted, address) = (name.clone(), canonical(connection.remote_address()));
+    shared.expect_guest(key.device());
     let admission = spawn_blocking(move || circle.admit(key, &admitted, address)).await;
     let reception = match admission {
         Ok(Ok(Welcome { circle, share, statements })) => Reception::Welcome {

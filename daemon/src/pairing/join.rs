@@ -28,7 +28,7 @@ use crate::transport::frame::{self, FrameError};
 use crate::transport::tls;
 
 /// How long the other device may take for one attempt.
-const ATTEMPT_WAIT: Duration = Duration::from_secs(30);
+const ATTEMPT_WAIT: Duration = Duration::from_secs(15);
 /// How long devices are looked for by mDNS.
 const SEARCH_WAIT: Duration = Duration::from_secs(12);
 /// After so long devices are asked too that don't say that an invitation is open: they know why.
@@ -36,6 +36,8 @@ const SHY_AFTER: Duration = Duration::from_secs(4);
 /// Devices to which the code is shown wrong before the search is given up: each may be somebody
 /// who guesses.
 const WRONG_MAX: u32 = 3;
+/// The weight of an error after which nobody else is waited for.
+const ANSWER: u8 = 4;
 /// The most devices that are asked in a search.
 const ASKED_MAX: usize = 64;
 
@@ -111,12 +113,16 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// Whether the other device is the one that was meant, and so no other need be asked.
-    fn is_answer(&self) -> bool {
-        !matches!(
-            self,
-            JoinError::NotFound | JoinError::Unreachable { .. } | JoinError::NoInvitation
-        )
+    /// How much it tells of the device that was meant. Anybody may answer a search: who has an
+    /// invitation with the code's number was most likely meant, who breaks off is likely another.
+    fn weight(&self) -> u8 {
+        match self {
+            JoinError::NotFound => 0,
+            JoinError::Unreachable { .. } => 1,
+            JoinError::NoInvitation => 2,
+            JoinError::Broken(_) | JoinError::Busy => 3,
+            _ => ANSWER,
+        }
     }
 
     fn from_connection(error: &ConnectionError) -> JoinError {
@@ -196,7 +202,7 @@ async fn search(shared: &Arc<Shared>, code: &Code) -> Result<Joined, JoinError> 
                 Err(error) => {
                     tracing::debug!("a device that was found: {error}");
                     wrong += u32::from(matches!(error, JoinError::WrongCode { .. }));
-                    if error.is_answer() || !last.is_answer() && !is_unreachable(&error) {
+                    if error.weight() >= last.weight() {
                         last = error;
                     }
                 }
@@ -206,7 +212,7 @@ async fn search(shared: &Arc<Shared>, code: &Code) -> Result<Joined, JoinError> 
             }
         }
         // Whoever was found has been asked, and one of them has given an answer.
-        if last.is_answer() || wrong >= WRONG_MAX || start.elapsed() >= SEARCH_WAIT {
+        if last.weight() >= ANSWER || wrong >= WRONG_MAX || start.elapsed() >= SEARCH_WAIT {
             return Err(last);
         }
         let until = if start.elapsed() < SHY_AFTER { SHY_AFTER } else { SEARCH_WAIT };
@@ -215,10 +221,6 @@ async fn search(shared: &Arc<Shared>, code: &Code) -> Result<Joined, JoinError> 
             () = sleep_until(start + until) => {}
         }
     }
-}
-
-fn is_unreachable(error: &JoinError) -> bool {
-    matches!(error, JoinError::Unreachable { .. })
 }
 
 /// Makes one attempt with one device.
