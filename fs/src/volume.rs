@@ -361,8 +361,6 @@ pub trait Volume: Send + Sync + 'static {
     fn read(&self, handle: Handle, offset: u64, len: usize) -> Result<Vec<u8>, FileError>;
     /// Writes all of `bytes` at `offset`. Doesn't set the time of modification.
     fn write(&self, handle: Handle, offset: u64, bytes: &[u8]) -> Result<(), FileError>;
-    /// One descriptor of the handle was closed.
-    fn flush(&self, handle: Handle) -> Result<(), FileError>;
     /// Makes everything written to the file durable on this device, and publishes it.
     fn fsync(&self, handle: Handle) -> Result<(), FileError>;
     /// Makes every change of names and attributes so far durable on this device.

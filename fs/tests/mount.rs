@@ -1,4 +1,5 @@
 //! A volume in memory, really mounted, and used as programs use a folder.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 mod memory;
 
@@ -267,6 +268,34 @@ fn modes_owners_and_times_are_what_was_set() {
     fs::create_dir(folder.path("shared/below")).unwrap();
     let below = fs::metadata(folder.path("shared/below")).unwrap();
     assert_eq!((below.gid(), below.mode() & 0o2000), (77, 0o2000));
+}
+
+#[test]
+fn who_changes_a_program_of_another_takes_its_set_id_bits() {
+    let Some(folder) = Folder::mount() else { return };
+    let path = folder.path("program");
+    let others = |script: &str| {
+        let mut shell = Command::new("setpriv");
+        shell.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script]);
+        shell.arg("sh").arg(&path);
+        shell.current_dir("/").stderr(Stdio::null());
+        match shell.status() {
+            Ok(status) => assert!(status.success(), "{script}"),
+            Err(error) => eprintln!("SKIPPED: setpriv can't be run: {error}"),
+        }
+        fs::metadata(&path).unwrap().mode() & 0o7777
+    };
+    fs::set_permissions(folder.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // A write, a truncation at opening, and one later.
+    for script in ["echo x >> $1", "echo x > $1", "truncate -s 1 $1"] {
+        fs::write(&path, "a program").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
+        assert_eq!(others(script), 0o777, "{script}");
+    }
+    // Root keeps them.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o6777);
 }
 
 fn name(name: &str) -> EntryName {

@@ -314,11 +314,7 @@ impl Filesystem for Layer {
         }
         // The pages of a node are changed through this mount only: a version from elsewhere is
         // another node.
-        let mut kept = FopenFlags::FOPEN_KEEP_CACHE;
-        if !access.write {
-            kept |= FopenFlags::FOPEN_NOFLUSH;
-        }
-        reply.opened(FileHandle(opened.0), kept);
+        reply.opened(FileHandle(opened.0), FopenFlags::FOPEN_KEEP_CACHE);
     }
 
     fn read(
@@ -376,16 +372,15 @@ impl Filesystem for Layer {
     fn flush(
         &self,
         _request: &Request,
-        node: INodeNo,
-        fh: FileHandle,
+        _node: INodeNo,
+        _fh: FileHandle,
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        if self.writers.are_on(ino(node)) {
-            empty(self.volume.flush(handle(fh)), reply);
-        } else {
-            reply.ok();
-        }
+        // The kernel has written back what it held and knows of every error; it then stops asking,
+        // which saves a request at each close. FOPEN_NOFLUSH, which says the same of one handle,
+        // has no effect with the writeback cache.
+        reply.error(Errno::ENOSYS);
     }
 
     fn release(

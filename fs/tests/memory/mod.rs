@@ -1,4 +1,5 @@
 //! A volume in memory, for tests of the mount: simple, and with handles to pull.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use kith_core::clock::WallMs;
 use kith_core::name::EntryName;
@@ -38,7 +39,7 @@ struct State {
 
 /// A volume in memory.
 #[derive(Default)]
-pub struct MemoryVolume {
+pub(crate) struct MemoryVolume {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -213,7 +214,7 @@ fn as_change(error: LookupError) -> ChangeError {
 }
 
 impl MemoryVolume {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let volume = MemoryVolume::default();
         let root = NewNode {
             kind: Kind::Directory,
@@ -236,18 +237,18 @@ impl MemoryVolume {
     }
 
     /// How often a call was made.
-    pub fn calls(&self, what: &str) -> u64 {
+    pub(crate) fn calls(&self, what: &str) -> u64 {
         self.state().calls.get(what).copied().unwrap_or(0)
     }
 
     /// What another device's change makes the kernel forget.
-    pub fn outdate(&self, what: Outdated) {
+    pub(crate) fn outdate(&self, what: Outdated) {
         self.state().outdated.push_back(what);
         self.changed.notify_all();
     }
 
     /// Waits until the kernel was told everything and something else was asked for.
-    pub fn let_call_back(&self) {
+    pub(crate) fn let_call_back(&self) {
         let seen = self.calls("outdated");
         let state = self.state();
         let _unused = self
@@ -260,7 +261,7 @@ impl MemoryVolume {
     }
 
     /// Makes a node's bytes absent, or lets them arrive.
-    pub fn set_absent(&self, ino: Ino, absent: bool) {
+    pub(crate) fn set_absent(&self, ino: Ino, absent: bool) {
         let mut state = self.state();
         if absent {
             state.absent.insert(ino);
@@ -271,7 +272,7 @@ impl MemoryVolume {
     }
 
     /// Waits until a call was made so often.
-    pub fn wait_for_calls(&self, what: &str, count: u64) {
+    pub(crate) fn wait_for_calls(&self, what: &str, count: u64) {
         let state = self.state();
         let (state, timeout) = self
             .changed
@@ -283,7 +284,7 @@ impl MemoryVolume {
     }
 
     /// What another device does: makes a file with some bytes, or gives a name a new version.
-    pub fn arrive(&self, parent: Ino, name: &str, bytes: &[u8]) -> Ino {
+    pub(crate) fn arrive(&self, parent: Ino, name: &str, bytes: &[u8]) -> Ino {
         let name = EntryName::new(name.as_bytes()).unwrap();
         let mut state = self.state();
         let new =
@@ -301,13 +302,13 @@ impl MemoryVolume {
     }
 
     /// What another device does: changes a mode.
-    pub fn set_mode(&self, ino: Ino, mode: u16) {
+    pub(crate) fn set_mode(&self, ino: Ino, mode: u16) {
         self.state().node(ino).unwrap().info.mode = mode;
         self.outdate(Outdated::Attributes(ino));
     }
 
     /// Answers no more of what is outdated.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state().closing = true;
         self.changed.notify_all();
     }
@@ -555,11 +556,6 @@ impl Volume for MemoryVolume {
     fn write(&self, handle: Handle, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
         let mut state = self.called("write");
         state.file(handle, true)?.write(offset, bytes);
-        Ok(())
-    }
-
-    fn flush(&self, _handle: Handle) -> Result<(), FileError> {
-        drop(self.called("flush"));
         Ok(())
     }
 
