@@ -50,8 +50,10 @@ pub(crate) struct Transaction<'a, I: Index> {
     pub(crate) revised: BTreeSet<InodeId>,
     /// Directories whose way up, or that of a cycle they were in, changed.
     pub(crate) moved: BTreeSet<InodeId>,
-    /// Directories that were seen to be present.
-    pub(crate) present: BTreeSet<InodeId>,
+    /// Directories that were seen to live on their own, whatever is in them.
+    pub(crate) living: BTreeSet<InodeId>,
+    /// Inodes made here of which nothing is in the index but themselves.
+    made: BTreeSet<InodeId>,
     /// The groups of the view to be arranged anew: a directory as it is shown, and an own name.
     pub(crate) dirty: BTreeSet<(InodeId, EntryName)>,
 }
@@ -74,7 +76,8 @@ impl<'a, I: Index> Transaction<'a, I> {
             touched: BTreeSet::new(),
             revised: BTreeSet::new(),
             moved: BTreeSet::new(),
-            present: BTreeSet::new(),
+            living: BTreeSet::from([InodeId::ROOT]),
+            made: BTreeSet::new(),
             dirty: BTreeSet::new(),
         })
     }
@@ -151,7 +154,10 @@ impl<'a, I: Index> Transaction<'a, I> {
 
     /// The entries of an inode as they are now, in the ids' order.
     pub(crate) fn entries_of(&self, inode: InodeId) -> Result<Vec<EntryState>, I::Error> {
-        let mut entries = self.index.entries_of(inode)?;
+        let mut entries = match self.made.contains(&inode) {
+            true => Vec::new(),
+            false => self.index.entries_of(inode)?,
+        };
         if self.staged.is_empty() {
             return Ok(entries);
         }
@@ -169,6 +175,12 @@ impl<'a, I: Index> Transaction<'a, I> {
             return Ok(None);
         }
         Ok(self.entries_of(directory)?.into_iter().next())
+    }
+
+    /// Notes that an inode with this id is being made, so that nobody looks for it.
+    pub(crate) fn making(&mut self, id: InodeId) {
+        self.inodes.insert(id, None);
+        self.made.insert(id);
     }
 
     /// Writes an inode. `logged` is given to it here, unless it is withheld.
@@ -281,6 +293,7 @@ impl<'a, I: Index> Transaction<'a, I> {
     /// Takes a staged entry out, to put it into the index.
     pub(crate) fn unstage(&mut self, id: EntryId) -> Option<Staged> {
         let staged = self.staged.remove(&id)?;
+        self.made.remove(&staged.now.entry.inode);
         self.staged_of.remove(&(staged.now.entry.inode, id));
         Some(staged)
     }

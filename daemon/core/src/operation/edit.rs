@@ -25,6 +25,7 @@ impl<I: Index> Transaction<'_, I> {
         }
         let dot = self.dot();
         let id = InodeId(dot);
+        self.making(id);
         let attributes = Attributes {
             stamp: self.stamp_after(crate::clock::Hlc::default()),
             dot,
@@ -94,10 +95,16 @@ impl<I: Index> Transaction<'_, I> {
         let row = self.settled_row(&at)?.ok_or(OperationError::NotFound)?;
         self.settle_heirs(&at)?;
         match (directory, self.is_directory(row.node.inode())?) {
-            (true, false) => Err(OperationError::NotDirectory),
-            (false, true) => Err(OperationError::IsDirectory),
-            _ => self.remove_row(&row),
+            (true, false) => return Err(OperationError::NotDirectory),
+            (false, true) => return Err(OperationError::IsDirectory),
+            _ => self.remove_row(&row)?,
         }
+        if !row.repaired && at.1.unnumbered().is_none() {
+            // Nothing else has the name, and nothing wants it.
+            self.derive_presence()?;
+            self.hide(&row)?;
+        }
+        Ok(())
     }
 
     /// Removes what a settled name leads to.
@@ -129,7 +136,7 @@ impl<I: Index> Transaction<'_, I> {
         let inode = self.inode(state.entry.inode)?;
         let entries = self.entries_of(state.entry.inode)?;
         let mut others = entries.iter().filter(|other| other.entry.id != state.entry.id);
-        let last_link = !others.any(outlives);
+        let last_link = sabotaged!(LastNameForgotten) || !others.any(outlives);
         // Who leaves another name in place means to keep the content: what he saw of it doesn't
         // count when somebody else, who saw less, removes that name.
         let seen = inode.filter(|_| last_link);

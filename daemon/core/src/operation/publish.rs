@@ -31,13 +31,13 @@ impl<I: Index> Transaction<'_, I> {
             return Err(OperationError::NotPermitted);
         }
         // A version of a file that was removed here would bring it back.
-        let Some(first) = self.entries_of(id)?.into_iter().find(|entry| entry.present) else {
-            return Err(OperationError::NotFound);
-        };
+        let mut entries = self.entries_of(id)?;
+        entries.retain(|entry| entry.present);
+        let Some(first) = entries.first() else { return Err(OperationError::NotFound) };
         let is_first = state.inode.is_withheld();
         made.context.join(&made.parents.iter().copied().collect());
-        self.settle_names(Node::Inode(id), Copies::Leave)?;
-        self.part_from(&state.inode, &made, &first)?;
+        let ordinary = self.settle_names(Node::Inode(id), Copies::Leave)?;
+        let parted = self.part_from(&state.inode, &made, first)?;
         let mut now = (*state).clone();
         let writer = self.state.writer;
         let context = closed(&now.inode, writer, made.context);
@@ -60,22 +60,28 @@ impl<I: Index> Transaction<'_, I> {
             // Others may have been told that all older numbers of this writer are known to them.
             now.inode.attributes.dot = self.dot();
         }
+        let stays = !parted && ordinary == entries.len() && now.inode.versions.len() == 1;
         self.write_inode(now)?;
         if is_first {
             self.show_others(id)?;
             self.release(id)?;
         }
+        if stays {
+            // It stood alone at all its names, and still does.
+            self.derive_presence()?;
+            self.dirty.clear();
+        }
         Ok(Node::Inode(id))
     }
 
     /// A writer's version covers its earlier ones of the file, also one that went another way:
-    /// that one becomes a file of its own before.
+    /// that one becomes a file of its own before. Says whether there was one.
     fn part_from(
         &mut self,
         inode: &Inode,
         made: &Made,
         first: &EntryState,
-    ) -> Result<(), I::Error> {
+    ) -> Result<bool, I::Error> {
         let writer = self.state.writer;
         let apart = inode.versions.values().filter(|version| {
             version.dot.writer == writer
@@ -83,10 +89,7 @@ impl<I: Index> Transaction<'_, I> {
                 && version.content != made.content
         });
         let apart: Vec<&Version> = apart.collect();
-        if apart.is_empty() {
-            return Ok(());
-        }
-        for version in apart {
+        for version in &apart {
             let parent = self.representative(first.shown_parent)?;
             let shown = self.index.shown_of(InodeId(version.dot))?;
             let name = match shown.into_iter().next() {
@@ -105,7 +108,7 @@ impl<I: Index> Transaction<'_, I> {
             };
             self.found_copy(inode, version, (parent, name))?;
         }
-        Ok(())
+        Ok(!apart.is_empty())
     }
 
     /// Lets the others see the names of a file that was withheld.

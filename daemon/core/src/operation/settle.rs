@@ -29,7 +29,7 @@ impl<I: Index> Transaction<'_, I> {
         id: InodeId,
     ) -> Result<InodeId, OperationError<I::Error>> {
         let id = self.representative(id)?;
-        if id == InodeId::ROOT || self.present.contains(&id) {
+        if id == InodeId::ROOT {
             return Ok(id);
         }
         if !self.is_directory(id)? {
@@ -45,7 +45,7 @@ impl<I: Index> Transaction<'_, I> {
             self.settle_upwards(id)?;
             self.refresh()?;
         }
-        self.present.insert(id);
+        self.living.insert(id);
         Ok(id)
     }
 
@@ -61,9 +61,9 @@ impl<I: Index> Transaction<'_, I> {
 
     /// What a name leads to, once whatever stands there is ordinary.
     pub(super) fn settled_row(&mut self, at: &At) -> Result<Option<Shown>, I::Error> {
-        let row = self.index.shown(at.0, &at.1)?;
-        let Some(row) = row.filter(|row| row.repaired) else {
-            return self.index.shown(at.0, &at.1);
+        let row = match self.index.shown(at.0, &at.1)? {
+            Some(row) if row.repaired => row,
+            ordinary => return Ok(ordinary),
         };
         self.settle_group(&(row.parent, row.base), Copies::Settle)?;
         self.refresh()?;
@@ -96,16 +96,20 @@ impl<I: Index> Transaction<'_, I> {
         }
     }
 
-    pub(super) fn settle_names(&mut self, node: Node, copies: Copies) -> Result<(), I::Error> {
-        let rows = self.index.shown_of(node.key())?.into_iter().filter(|row| row.repaired);
-        let groups: BTreeSet<At> = rows.map(|row| (row.parent, row.base)).collect();
+    /// Makes all names of a node ordinary, and answers how many there are if they all were.
+    pub(super) fn settle_names(&mut self, node: Node, copies: Copies) -> Result<usize, I::Error> {
+        let rows = self.index.shown_of(node.key())?;
+        let names = rows.len();
+        let repaired = rows.into_iter().filter(|row| row.repaired);
+        let groups: BTreeSet<At> = repaired.map(|row| (row.parent, row.base)).collect();
         if groups.is_empty() {
-            return Ok(());
+            return Ok(names);
         }
         for group in groups {
             self.settle_group(&group, copies)?;
         }
-        self.refresh()
+        self.refresh()?;
+        Ok(0)
     }
 
     /// Writes what a group shows as ordinary changes: each thing at the name it is shown under,

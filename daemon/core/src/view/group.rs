@@ -132,7 +132,8 @@ pub(crate) fn arrange(members: &[Member]) -> Group {
     for member in losers {
         group.show_once(member, Some(member.conflict_label()), &mut seen);
     }
-    for member in members.iter().filter(|member| member.copies_here) {
+    let with_copies = |member: &&Member| member.copies_here && !sabotaged!(CopiesHidden);
+    for member in members.iter().filter(with_copies) {
         group.show_copies(member, &mut seen);
     }
     if group.faces.len() + group.hidden.len() > 1 || members.len() > 1 {

@@ -104,11 +104,11 @@ impl Naming {
         }
     }
 
-    fn who_wants<I: Index>(&self, index: &I, at: &At) -> Result<Vec<Shown>, I::Error> {
-        let mut rows = index.shown_wanting(at.0, &at.1)?;
+    /// Who wants a name, of those who want it as the index has it and of the groups.
+    fn who_wants(&self, mut rows: Vec<Shown>, at: &At) -> Vec<Shown> {
         rows.retain(|row| !self.groups.contains_key(&(row.parent, row.base.clone())));
         rows.extend(self.wanting.get(at).into_iter().flatten().cloned());
-        Ok(rows)
+        rows
     }
 }
 
@@ -208,20 +208,18 @@ impl<I: Index> Transaction<'_, I> {
 
     fn settle_contests(&mut self, naming: &mut Naming) -> Result<(), I::Error> {
         for at in core::mem::take(&mut naming.contested) {
-            for old in self.index.shown_wanting(at.0, &at.1)? {
-                naming.old.insert((at.0, old.name.clone()), old);
-            }
-            let wanting = naming.who_wants(self.index, &at)?;
+            let old = self.index.shown_wanting(at.0, &at.1)?;
+            naming.old.extend(old.iter().map(|row| ((at.0, row.name.clone()), row.clone())));
+            let wanting = naming.who_wants(old, &at);
             if wanting.is_empty() {
                 continue;
             }
             let is_held = naming.is_held(self.index, &at)?;
             let rows = give_out(wanting, is_held, |name| {
                 let at = (at.0, name.clone());
-                Ok::<_, I::Error>(
-                    !naming.is_held(self.index, &at)?
-                        && naming.who_wants(self.index, &at)?.is_empty(),
-                )
+                let rows = self.index.shown_wanting(at.0, &at.1)?;
+                let is_wanted = !naming.who_wants(rows, &at).is_empty();
+                Ok::<_, I::Error>(!is_wanted && !naming.is_held(self.index, &at)?)
             })?;
             for row in rows {
                 naming.new.insert((at.0, row.name.clone()), row);
@@ -258,6 +256,15 @@ impl<I: Index> Transaction<'_, I> {
                 self.effects.insert(Effect::Attributes { key });
             }
         }
+        Ok(())
+    }
+
+    /// Takes a name out that nothing else has or wants, without looking.
+    pub(crate) fn hide(&mut self, row: &Shown) -> Result<(), I::Error> {
+        self.dirty.remove(&(row.parent, row.base.clone()));
+        self.index.remove_shown(row.parent, &row.name)?;
+        self.effects.insert(Effect::Name { parent: row.parent, name: row.name.clone() });
+        self.effects.insert(Effect::Attributes { key: row.node.key() });
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Which entries are there, and in which directory each is shown.
 
-use crate::id::InodeId;
+use crate::id::{Dot, InodeId};
 use crate::index::{EntryState, Index};
 use crate::register::{Inode, Kind};
 use crate::transaction::{Staged, Transaction};
@@ -31,7 +31,8 @@ pub(crate) fn lives(inode: &Inode, entries: &[EntryState]) -> Vec<bool> {
             last_link |= removal.last_link;
         }
     }
-    if last_link && inode.versions.keys().all(|version| seen.covers(*version)) {
+    let is_seen = |version: &Dot| seen.covers(*version) || sabotaged!(RemovalSeesAll);
+    if last_link && inode.versions.keys().all(is_seen) {
         return lives;
     }
     let removed = |entry: &EntryState| removals(entry).map(|removal| removal.stamp).max();
@@ -58,7 +59,7 @@ impl<I: Index> Transaction<'_, I> {
             self.derive_entries(inode, &shown_in, revised.contains(&inode), &mut unsure)?;
         }
         while let Some(directory) = unsure.pop() {
-            if directory == InodeId::ROOT || self.present.contains(&directory) {
+            if self.living.contains(&directory) {
                 continue;
             }
             self.derive_entries(directory, &BTreeMap::new(), false, &mut unsure)?;
@@ -95,7 +96,10 @@ impl<I: Index> Transaction<'_, I> {
                 continue;
             }
             let cycle = self.cycle_through(directory)?;
-            let latest = cycle.iter().max_by_key(|(_, entry)| cut_order(entry));
+            let mut latest = cycle.iter().max_by_key(|(_, entry)| cut_order(entry));
+            if sabotaged!(CycleCutAnywhere) {
+                latest = cycle.iter().min_by_key(|(_, entry)| cut_order(entry));
+            }
             let latest = latest.map(|(member, _)| *member);
             for (member, entry) in &cycle {
                 let cut = latest == Some(*member);
@@ -141,10 +145,10 @@ impl<I: Index> Transaction<'_, I> {
             entry.present =
                 counts && (alive || (is_directory && self.index.any_present_in(inode)?));
             if is_directory && at == 0 {
-                if entry.present {
-                    self.present.insert(inode);
+                if alive {
+                    self.living.insert(inode);
                 } else {
-                    self.present.remove(&inode);
+                    self.living.remove(&inode);
                 }
             }
             if changed || before.as_ref() != Some(&entry) {
@@ -172,11 +176,7 @@ impl<I: Index> Transaction<'_, I> {
         }
         let (left, came) = (was.map(|it| it.shown_parent), is.map(|it| it.shown_parent));
         if left != came {
-            if let Some(left) = left {
-                self.present.remove(&left);
-                unsure.push(left);
-            }
-            unsure.extend(came);
+            unsure.extend(left.into_iter().chain(came));
         }
         if is.is_none() && was.is_some() && self.is_directory(now.entry.inode)? {
             self.set_representative(now.entry.inode, now.entry.inode)?;
