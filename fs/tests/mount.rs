@@ -484,6 +484,23 @@ fn a_mount_that_somebody_took_away_is_noticed_and_what_came_after_is_left() {
 }
 
 #[test]
+fn a_broken_invariant_ends_the_mount_and_hangs_nobody() {
+    let Some(mut folder) = Folder::mount() else { return };
+    let broken = folder.path(std::str::from_utf8(memory::BROKEN).unwrap());
+    assert_eq!(errno(fs::metadata(broken)), number(Errno::IO));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !folder.mounted.as_ref().unwrap().has_ended() {
+        assert!(Instant::now() < deadline);
+        thread::yield_now();
+    }
+    assert!(names(&folder.path("")).is_empty(), "the folder underneath is seen");
+    folder.mounted.take().unwrap().unmount().unwrap();
+    let again = mount(folder.volume.clone(), &options(&folder.path(""))).unwrap();
+    fs::write(folder.path("a"), "x").unwrap();
+    again.unmount().unwrap();
+}
+
+#[test]
 fn a_point_that_is_not_free_is_refused_with_what_to_do() {
     let Some(folder) = Folder::mount() else { return };
     let try_at = |point: &Path| match mount(Arc::new(MemoryVolume::new()), &options(point)) {

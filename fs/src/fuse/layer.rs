@@ -3,6 +3,7 @@
 use super::attributes::Ownership;
 use super::errno::name_errno;
 use super::listing::{AFTER_DOT, AFTER_DOT_DOT, Listings, Position};
+use super::sentry::Sentry;
 use super::waiting::WaitingRoom;
 use super::writers::Writers;
 use crate::volume::{
@@ -52,16 +53,21 @@ pub(super) struct Layer {
 /// back what changed elsewhere passes through it once before it does, so that no answer made
 /// before the change reaches the kernel after the call.
 #[derive(Default)]
-pub(super) struct Answering(RwLock<()>);
+pub(super) struct Answering {
+    answers: RwLock<()>,
+    /// Stood by the threads that answer.
+    pub(super) sentry: Sentry,
+}
 
 impl Answering {
     pub(super) fn begin(&self) -> RwLockReadGuard<'_, ()> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.sentry.post();
+        self.answers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when every answer that was begun before is given.
     pub(super) fn let_finish(&self) {
-        drop(self.0.write().unwrap_or_else(PoisonError::into_inner));
+        drop(self.answers.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -10,6 +10,7 @@ mod mounted;
 mod outdated;
 mod requests;
 mod route;
+mod sentry;
 mod waiting;
 mod writers;
 

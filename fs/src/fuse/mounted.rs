@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One more or one less costs throughput: most of a request's time is waking a thread.
 const THREADS: usize = 2;
@@ -46,12 +46,18 @@ pub struct MountOptions {
 
 /// A mounted volume. Dropping it unmounts it.
 pub struct Mounted {
-    point: PathBuf,
-    route: Route,
-    device: Option<(u32, u32)>,
+    place: Place,
     threads: Vec<JoinHandle<()>>,
     ending: Arc<Ending>,
     unmounted: bool,
+}
+
+/// Where something is mounted, and how it got there.
+#[derive(Clone)]
+struct Place {
+    point: PathBuf,
+    route: Route,
+    device: Option<(u32, u32)>,
 }
 
 /// What says that a mount's threads are to end, and that they have.
@@ -65,6 +71,10 @@ struct Ending {
 }
 
 impl Ending {
+    fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
+    }
+
     fn wait(&self, patience: Duration) -> bool {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let (running, _) = self
@@ -128,9 +138,7 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
         .filter(|mount| mount.kind == KIND)
         .map(|mount| mount.device);
     let mut mounted = Mounted {
-        point,
-        route,
-        device,
+        place: Place { point, route, device },
         threads: Vec::new(),
         ending: Arc::default(),
         unmounted: false,
@@ -152,18 +160,31 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
         Session::from_fd(layer, connection, SessionACL::All, config).map_err(MountError::Kernel)?;
     let callback = session.notifier();
     let _ = notifier.set(callback.clone());
-    if let Some(device) = mounted.device {
+    if let Some(device) = device {
         raise_read_ahead(device);
     }
 
-    let point = mounted.point.clone();
+    let point = mounted.place.point.clone();
     mounted.spawn("kith-mount", true, move || match session.run() {
         Ok(()) => tracing::debug!(point = %point.display(), "the mount ended"),
         Err(error) => tracing::error!(%error, point = %point.display(), "the mount failed"),
     })?;
-    let ending = Arc::clone(&mounted.ending);
+    let (place, ending) = (mounted.place.clone(), Arc::clone(&mounted.ending));
     mounted.spawn("kith-callback", false, move || {
-        outdated::call_back(volume.as_ref(), &answering, &callback, &ending.wanted);
+        let mut lost: Option<Instant> = None;
+        outdated::call_back(volume.as_ref(), &answering, &callback, || {
+            if answering.sentry.is_lost() && !ending.is_deaf() {
+                // They end together, unless one panicked: then nobody must be left waiting.
+                if lost.get_or_insert_with(Instant::now).elapsed() > ENDING_PATIENCE {
+                    tracing::error!("a thread of the mount was lost; the folder is unmounted");
+                    if let Err(error) = place.take_away() {
+                        tracing::error!(%error, "and could not be");
+                    }
+                    return false;
+                }
+            }
+            !ending.wanted.load(Ordering::Acquire)
+        });
     })?;
     Ok(mounted)
 }
@@ -241,13 +262,13 @@ impl Mounted {
     /// Where it is mounted, without symbolic links.
     #[must_use]
     pub fn point(&self) -> &Path {
-        &self.point
+        &self.place.point
     }
 
     /// Whether the mount is over, because somebody unmounted it or its threads failed.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.ending.deaf.load(Ordering::Acquire)
+        self.ending.is_deaf()
     }
 
     /// Unmounts: what programs have written is handed to the volume, and the threads end. It takes
@@ -277,16 +298,6 @@ impl Mounted {
         Ok(())
     }
 
-    /// Whether what one sees at the point is this mount, and not one that came after.
-    fn is_in_place(&self) -> bool {
-        match mount_table::topmost(&self.point) {
-            // Device numbers are used again, but not while this mount is alive.
-            Ok(Some(mount)) if self.is_served() => Some(mount.device) == self.device,
-            Ok(Some(mount)) => mount.kind == KIND && is_dead(&self.point),
-            _ => false,
-        }
-    }
-
     fn is_served(&self) -> bool {
         !self.threads.is_empty() && !self.has_ended()
     }
@@ -296,18 +307,18 @@ impl Mounted {
             return Ok(());
         }
         let mut result = Ok(());
-        if self.is_in_place() {
-            let gone = self.is_served() && self.detach_in_time();
-            if !gone && self.is_in_place() {
-                result = self.route.detach_busy(&self.point, true);
+        if self.place.is_taken(self.is_served()) {
+            let gone = self.is_served() && self.place.detach_in_time();
+            if !gone && self.place.is_taken(self.is_served()) {
+                result = self.place.route.detach_busy(&self.place.point, true);
             }
         }
         self.ending.wanted.store(true, Ordering::Release);
         if !self.ending.wait(ENDING_PATIENCE) {
-            self.abort();
+            self.place.abort();
             if !self.ending.wait(ENDING_PATIENCE) {
                 tracing::warn!(
-                    point = %self.point.display(),
+                    point = %self.place.point.display(),
                     "programs still work in the unmounted folder; they end with the daemon"
                 );
                 self.threads.clear();
@@ -318,6 +329,26 @@ impl Mounted {
                 tracing::error!("a thread of the mount panicked");
             }
         }
+        result
+    }
+}
+
+impl Place {
+    /// Whether what one sees at the point is this mount, and not one that came after.
+    fn is_taken(&self, served: bool) -> bool {
+        match mount_table::topmost(&self.point) {
+            // Device numbers are used again, but not while this mount is alive.
+            Ok(Some(mount)) if served => Some(mount.device) == self.device,
+            Ok(Some(mount)) => mount.kind == KIND && is_dead(&self.point),
+            _ => false,
+        }
+    }
+
+    /// Takes a mount that is served out of the tree, and fails what is under way in it.
+    fn take_away(&self) -> io::Result<()> {
+        let result =
+            if self.is_taken(true) { self.route.detach_busy(&self.point, true) } else { Ok(()) };
+        self.abort();
         result
     }
 
@@ -351,7 +382,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            tracing::warn!(%error, point = %self.point.display(), "could not unmount");
+            tracing::warn!(%error, point = %self.place.point.display(), "could not unmount");
         }
     }
 }

@@ -8,20 +8,19 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long the volume is asked to wait at a time; ending takes no longer.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Calls back until the volume closes, `ended` is set, or the mount is gone.
+/// Calls back until the volume closes or `go_on`, which is asked every round, says no.
 pub(super) fn call_back(
     volume: &dyn Volume,
     answering: &Answering,
     notifier: &Notifier,
-    ended: &AtomicBool,
+    mut go_on: impl FnMut() -> bool,
 ) {
-    while !ended.load(Ordering::Acquire) {
+    while go_on() {
         let Some(outdated) = volume.outdated(PATIENCE) else { return };
         if outdated.is_empty() {
             continue;

@@ -14,6 +14,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 const PAGE: usize = 4096;
+/// Looking this name up panics.
+pub(crate) const BROKEN: &[u8] = b"broken";
 
 struct Node {
     info: NodeInfo,
@@ -316,6 +318,7 @@ impl MemoryVolume {
 
 impl Volume for MemoryVolume {
     fn lookup(&self, parent: Ino, name: &EntryName) -> Result<NodeInfo, LookupError> {
+        assert_ne!(name.as_bytes(), BROKEN, "an invariant that a test breaks");
         let mut state = self.called("lookup");
         let directory = state.node(parent)?;
         if directory.info.kind != Kind::Directory {
