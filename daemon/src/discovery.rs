@@ -104,25 +104,26 @@ fn address(ip: &ScopedIp, port: u16) -> SocketAddr {
 pub struct Sightings(BTreeMap<String, Sighting>);
 
 impl Sightings {
-    /// Takes note of an event. Says whether anything new was seen.
-    pub fn note(&mut self, event: &ServiceEvent, own: &str) -> bool {
+    /// Takes note of an event. Says whose beacon was seen, if one was.
+    pub fn note(&mut self, event: &ServiceEvent, own: &str) -> Option<Beacon> {
         match event {
             ServiceEvent::ServiceResolved(service) => {
                 let name = service.get_fullname().to_lowercase();
                 let full = self.0.len() >= SIGHTINGS_MAX && !self.0.contains_key(&name);
                 if full || name == own {
-                    return false;
+                    return None;
                 }
-                let Some(sighting) = Sighting::from_service(service) else { return false };
+                let sighting = Sighting::from_service(service)?;
+                let beacon = sighting.beacon;
                 tracing::debug!("mDNS: {name} at {:?}", sighting.addresses);
                 self.0.insert(name, sighting);
-                true
+                Some(beacon)
             }
             ServiceEvent::ServiceRemoved(_, name) => {
                 self.0.remove(&name.to_lowercase());
-                false
+                None
             }
-            _ => false,
+            _ => None,
         }
     }
 
@@ -271,7 +272,7 @@ mod tests {
         let id = Beacon::new(device, [7; 8]).to_text();
         let mut sightings = Sightings::default();
         let event = resolved(&[("v", "1"), ("id", &id), ("inv", "1")], "10.0.0.9,127.0.0.1");
-        assert!(sightings.note(&event, "own"));
+        assert!(sightings.note(&event, "own").unwrap().is_of(device));
         assert_eq!(sightings.addresses_of(device), ["10.0.0.9:5484".parse().unwrap()]);
         assert!(sightings.addresses_of(DeviceId([2; 32])).is_empty());
         assert!(sightings.iter().all(|(_, sighting)| sighting.inviting));
@@ -287,9 +288,9 @@ mod tests {
         for properties in
             [&[("v", "2"), ("id", &*id)][..], &[("v", "1")], &[("v", "1"), ("id", "x")], &[]]
         {
-            assert!(!sightings.note(&resolved(properties, "10.0.0.9"), "own"));
+            assert!(sightings.note(&resolved(properties, "10.0.0.9"), "own").is_none());
         }
         let own = resolved(&[("v", "1"), ("id", &id)], "10.0.0.9");
-        assert!(!sightings.note(&own, "other._kith._udp.local."));
+        assert!(sightings.note(&own, "other._kith._udp.local.").is_none());
     }
 }

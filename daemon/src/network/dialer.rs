@@ -146,8 +146,8 @@ async fn dial_and_greet(
         return Err("no address is known".to_owned());
     }
     let connection = dial(shared, config, addresses).await?;
-    // The other side may have been faster. Its connection stays if its id is the smaller one.
-    if shared.links().is_linked(device) && device < shared.identity.device() {
+    // The other side may have been faster: then its connection is in use already.
+    if shared.links().is_linked(device) {
         Close::Duplicate.close(&connection);
         return Ok(());
     }

@@ -293,9 +293,11 @@ async fn browse(shared: Arc<Shared>) {
             }
         };
         while let Ok(event) = events.recv_async().await {
-            let new = shared.sightings().note(&event, &own);
-            if new {
-                shared.seen.send_modify(|count| *count += 1);
+            let seen = shared.sightings().note(&event, &own);
+            let Some(beacon) = seen else { continue };
+            shared.seen.send_modify(|count| *count += 1);
+            // Anybody can be seen. Only a member is a reason to dial.
+            if shared.circle.others().into_iter().any(|device| beacon.is_of(device)) {
                 shared.wake_all();
             }
         }

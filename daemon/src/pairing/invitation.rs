@@ -60,7 +60,8 @@ pub struct Invitation {
     pub outcome: mpsc::Receiver<InviteEvent>,
 }
 
-/// Why a guess is not even looked at.
+/// Why a guess is not even looked at. How the last invitation ended is told for as long as one is
+/// open: whoever was invited wants to know, and strangers learn no more than they must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// No invitation is open.
@@ -99,6 +100,8 @@ struct Open {
 pub(crate) struct Invitations {
     open: Option<Open>,
     last: Refusal,
+    /// Until when that is told.
+    told_until: WallMs,
     serial: u64,
 }
 
@@ -111,7 +114,7 @@ pub(crate) struct Guess {
 
 impl Invitations {
     pub(crate) fn new() -> Invitations {
-        Invitations { open: None, last: Refusal::None, serial: 0 }
+        Invitations { open: None, last: Refusal::None, told_until: WallMs(0), serial: 0 }
     }
 
     /// Opens an invitation with `code`. One that was open before is withdrawn.
@@ -133,10 +136,14 @@ impl Invitations {
 
     /// Closes the invitation if its time is over. Says when it will be, if it is still open.
     pub(crate) fn expire(&mut self, now: WallMs) -> Option<WallMs> {
+        if now >= self.told_until {
+            self.last = Refusal::None;
+        }
         let expires = self.open.as_ref()?.expires;
         if now < expires {
             return Some(expires);
         }
+        self.told_until = WallMs(now.0.saturating_add(OPEN_MS));
         self.close(Refusal::Expired, InviteEvent::Expired);
         None
     }
@@ -191,6 +198,7 @@ impl Invitations {
         let left = open.left;
         let _ = open.events.try_send(InviteEvent::WrongCode { left });
         if left == 0 {
+            self.told_until = WallMs(now.0.saturating_add(OPEN_MS));
             self.close(Refusal::Burned, InviteEvent::Burned);
         }
         Verdict::Wrong { left }
@@ -220,6 +228,8 @@ mod tests {
         assert_eq!(made.outcome.try_recv(), Ok(InviteEvent::Burned));
         assert_eq!(invitations.begin(7, NOW).unwrap_err(), Refusal::Burned);
         assert!(!invitations.is_open(NOW));
+        let later = WallMs(NOW.0 + OPEN_MS);
+        assert_eq!(invitations.begin(7, later).unwrap_err(), Refusal::None);
     }
 
     #[test]
