@@ -164,10 +164,14 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
         raise_read_ahead(device);
     }
 
-    let point = mounted.place.point.clone();
+    let place = mounted.place.clone();
     mounted.spawn("kith-mount", true, move || match session.run() {
-        Ok(()) => tracing::debug!(point = %point.display(), "the mount ended"),
-        Err(error) => tracing::error!(%error, point = %point.display(), "the mount failed"),
+        Ok(()) => tracing::debug!(point = %place.point.display(), "the mount ended"),
+        Err(error) => {
+            // fuser reports at once that its first thread panicked; the others still answer.
+            tracing::error!(%error, point = %place.point.display(), "the mount failed");
+            place.take_away_lost();
+        }
     })?;
     let (place, ending) = (mounted.place.clone(), Arc::clone(&mounted.ending));
     mounted.spawn("kith-callback", false, move || {
@@ -177,9 +181,7 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
                 // They end together, unless one panicked: then nobody must be left waiting.
                 if lost.get_or_insert_with(Instant::now).elapsed() > ENDING_PATIENCE {
                     tracing::error!("a thread of the mount was lost; the folder is unmounted");
-                    if let Err(error) = place.take_away() {
-                        tracing::error!(%error, "and could not be");
-                    }
+                    place.take_away_lost();
                     return false;
                 }
             }
@@ -344,12 +346,15 @@ impl Place {
         }
     }
 
-    /// Takes a mount that is served out of the tree, and fails what is under way in it.
-    fn take_away(&self) -> io::Result<()> {
-        let result =
-            if self.is_taken(true) { self.route.detach_busy(&self.point, true) } else { Ok(()) };
+    /// Takes a mount that lost a thread out of the tree, and fails what is under way in it.
+    fn take_away_lost(&self) {
+        if !self.is_taken(true) {
+            return;
+        }
         self.abort();
-        result
+        if let Err(error) = self.route.detach_busy(&self.point, true) {
+            tracing::error!(%error, point = %self.point.display(), "it can't be unmounted");
+        }
     }
 
     /// Lets the kernel write back and unmounts, if nobody works in it. Says whether it is gone.
@@ -368,7 +373,8 @@ impl Place {
         spawned.is_ok() && gone.recv_timeout(WRITE_BACK_PATIENCE).unwrap_or(false)
     }
 
-    /// Ends what an unprivileged lazy unmount leaves running, where the kernel offers it.
+    /// Ends what an unprivileged lazy unmount leaves running, where the kernel offers it. Only
+    /// while the connection lives: then its number is used by no other.
     fn abort(&self) {
         if let Some((_, minor)) = self.device {
             let path = format!("/sys/fs/fuse/connections/{minor}/abort");
