@@ -29,8 +29,8 @@ pub use reincarnation::reincarnate;
 pub const BATCH_TARGET_BYTES: usize = 256 << 10;
 /// An inode whose register is larger goes out in parts, each with some of its versions.
 const PART_BYTES: usize = 512 << 10;
-/// After so many registers that the peer knows, an empty batch moves its cursor.
-const FILTERED_MAX: usize = 4 * BATCH_REGISTERS_MAX;
+/// After so many times the registers of a batch that the peer knows, an empty one moves its cursor.
+const FILTERED_BATCHES: usize = 4;
 /// How many changes that the peer itself sent are remembered, so as not to be sent back to it
 /// before it says what it knows.
 const HEARD_MAX: usize = 1 << 17;
@@ -116,6 +116,8 @@ pub struct Session {
     parts: (u64, Vec<Register>),
     /// What was last said to be known, and where.
     stated: Option<(u64, VersionVector)>,
+    /// How many registers a batch has at most.
+    batch_max: usize,
 }
 
 /// Everything that a replica knows: what it knows of others, and all of its own changes.
@@ -192,8 +194,15 @@ impl Session {
             sent: 0,
             parts: (0, Vec::new()),
             stated: None,
+            batch_max: BATCH_REGISTERS_MAX,
         };
         Ok((session, hello))
+    }
+
+    /// Makes batches of at most this many registers, 1 to [`BATCH_REGISTERS_MAX`], which is also what
+    /// they have at first: for slow links, and for tests.
+    pub fn limit_batches(&mut self, registers: usize) {
+        self.batch_max = registers.clamp(1, BATCH_REGISTERS_MAX);
     }
 
     /// What the peer is known to know, once it has said Hello.
@@ -239,6 +248,11 @@ impl Session {
                     self.sent = cursor.number;
                     confirm(index, &state, cursor)?;
                 }
+                if sabotaged!(KnowledgeTooEarly) {
+                    let mut state = state;
+                    state.knowledge.join(&knowledge);
+                    index.put_state(&state)?;
+                }
                 let (writer, heard) = (head.writer, BTreeSet::new());
                 self.peer = Some(Peer { writer, author, knowledge, reached: None, heard });
                 Ok(Vec::new())
@@ -248,7 +262,11 @@ impl Session {
                 let reached = advance(peer, stored, after, upto)?;
                 let made = registers.iter().flat_map(dots);
                 let made: Vec<Dot> = made.filter(|dot| !peer.knowledge.covers(*dot)).collect();
-                let effects = receive::receive(index, context, registers)?;
+                let effects = if sabotaged!(CrashSplits) && context.tag.0.is_multiple_of(8) {
+                    Vec::new()
+                } else {
+                    receive::receive(index, context, registers)?
+                };
                 index.put_cursor(device, upto)?;
                 peer.reached = Some(reached);
                 if peer.heard.len() + made.len() <= HEARD_MAX {
@@ -303,15 +321,16 @@ impl Session {
         }
         let (mut at, mut size, mut seen) = (after, 0, 0);
         let mut batch = Vec::new();
-        'filling: while at < state.number && seen < FILTERED_MAX {
-            let changes = index.changes_after(at, BATCH_REGISTERS_MAX)?;
-            let is_all = changes.len() < BATCH_REGISTERS_MAX;
+        'filling: while at < state.number && seen < FILTERED_BATCHES * self.batch_max {
+            let changes = index.changes_after(at, self.batch_max)?;
+            let is_all = changes.len() < self.batch_max;
             for (place, register) in changes {
                 seen += 1;
-                if !dots(&register).into_iter().all(|dot| peer.has(dot)) {
+                let mut made = dots(&register).into_iter();
+                let any = sabotaged!(AnyDotCounts) && made.clone().any(|dot| peer.has(dot));
+                if !any && !made.all(|dot| peer.has(dot)) {
                     let bytes = register_size_bytes(&register);
-                    let full =
-                        size + bytes > BATCH_TARGET_BYTES || batch.len() == BATCH_REGISTERS_MAX;
+                    let full = size + bytes > BATCH_TARGET_BYTES || batch.len() == self.batch_max;
                     if full && !batch.is_empty() {
                         break 'filling;
                     }
@@ -338,6 +357,9 @@ impl Session {
             self.stated = Some((at, knowledge.clone()));
             let at = cursor_at(index, state.writer, at)?;
             return Ok(Some(Message::Knowledge { after, at, knowledge }));
+        }
+        if sabotaged!(CursorTooFar) {
+            at = state.number;
         }
         self.sent = at;
         let upto = cursor_at(index, state.writer, at)?;

@@ -8,6 +8,9 @@
 
 extern crate alloc;
 
+#[macro_use]
+mod sabotaged;
+
 pub mod clock;
 pub mod codec;
 pub mod content;
@@ -21,6 +24,8 @@ pub mod name;
 pub mod operation;
 pub mod receive;
 pub mod register;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod transaction;
 pub mod vector;
 pub mod view;

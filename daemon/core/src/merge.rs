@@ -24,7 +24,7 @@ pub struct Merged {
 
 /// The larger of two values, which is the later one.
 fn later<T: Ord>(mine: &mut T, theirs: T) -> bool {
-    let wins = theirs > *mine;
+    let wins = theirs > *mine || (sabotaged!(LastToArriveWins) && theirs != *mine);
     if wins {
         *mine = theirs;
     }
@@ -48,7 +48,7 @@ impl Version {
     #[must_use]
     pub fn covers(&self, other: &Version) -> bool {
         self.dot != other.dot
-            && self.context.covers(other.dot)
+            && (self.context.covers(other.dot) || sabotaged!(LatestVersionWins))
             && (self.stamp, self.dot) > (other.stamp, other.dot)
     }
 }
@@ -76,7 +76,7 @@ impl Inode {
 
     /// Takes out the versions that others cover, and answers them in the order of their dots.
     pub fn drop_covered(&mut self) -> Vec<Version> {
-        if self.versions.len() < 2 {
+        if self.versions.len() < 2 || sabotaged!(CoveredStays) {
             return Vec::new();
         }
         let is_covered = |version: &Version| self.versions.values().any(|by| by.covers(version));
@@ -93,6 +93,10 @@ impl Removal {
     /// Takes in another removal of the same entry: what either saw was seen.
     pub fn merge(&mut self, other: Removal) -> bool {
         let before = self.clone();
+        if sabotaged!(RemovalsReplace) {
+            *self = other;
+            return *self != before;
+        }
         self.stamp = self.stamp.max(other.stamp);
         self.dots.join(&other.dots);
         self.saw_place = self.saw_place.max(other.saw_place);

@@ -3,6 +3,7 @@
 //! `simulate --seeds 10000` plays that many seeds on all cores. What fails is shortened and printed
 //! with the command that plays it again.
 
+use kith_core::sabotage::{Fault, activate};
 use kith_tests::simulator::{History, Outcome, narrate, play, shrink};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -10,26 +11,40 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-const USAGE: &str = "usage: simulate [--seeds N] [--first SEED] [--json]";
+const USAGE: &str = "usage: simulate [--seeds N] [--first SEED] [--sabotage NAME|all] [--json]";
 
 struct Options {
     seeds: u64,
     first: u64,
     json: bool,
+    sabotage: Vec<Fault>,
 }
 
 fn options() -> Option<Options> {
-    let mut options = Options { seeds: 1000, first: 0, json: false };
+    let mut options = Options { seeds: 1000, first: 0, json: false, sabotage: Vec::new() };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seeds" => options.seeds = arguments.next()?.parse().ok()?,
             "--first" => options.first = arguments.next()?.parse().ok()?,
+            "--sabotage" => options.sabotage = faults(&arguments.next()?)?,
             "--json" => options.json = true,
             _ => return None,
         }
     }
     Some(options)
+}
+
+/// The faults of this name, or all.
+fn faults(name: &str) -> Option<Vec<Fault>> {
+    let wanted = |fault: &&Fault| name == "all" || fault.name() == name;
+    let faults: Vec<Fault> = Fault::ALL.iter().filter(wanted).copied().collect();
+    if faults.is_empty() {
+        let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        eprintln!("there is no fault {name}; there are: {}", names.join(", "));
+        return None;
+    }
+    Some(faults)
 }
 
 #[derive(Default)]
@@ -97,6 +112,29 @@ fn explain(seed: u64) {
     println!("again: cargo run --release -p kith-tests --bin simulate -- --seeds 1 --first {seed}");
 }
 
+/// Breaks one line after the other, and says which of them the seeds find.
+fn sabotage(options: &Options) -> ExitCode {
+    let mut caught = 0;
+    for fault in &options.sabotage {
+        activate(Some(*fault));
+        let total = run(options);
+        let name = fault.name();
+        match total.failed {
+            Some(seed) => println!("{name}: caught by seed {seed}, after {} seeds", total.played),
+            None => println!("{name}: NOT caught by {} seeds", total.played),
+        }
+        caught += usize::from(total.failed.is_some());
+    }
+    activate(None);
+    let count = options.sabotage.len();
+    if options.json {
+        println!("{}", serde_json::json!({ "sabotages": count, "caught": caught }));
+    } else {
+        println!("sabotages {count}, caught {caught}");
+    }
+    if caught == count { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn main() -> ExitCode {
     let Some(options) = options() else {
         eprintln!("{USAGE}");
@@ -104,6 +142,9 @@ fn main() -> ExitCode {
     };
     // A panic is a violation like others, and told with its history.
     std::panic::set_hook(Box::new(|_| {}));
+    if !options.sabotage.is_empty() {
+        return sabotage(&options);
+    }
     let begun = Instant::now();
     let total = run(&options);
     let seconds = begun.elapsed().as_secs_f64().max(0.001);

@@ -99,8 +99,8 @@ impl History {
         let replicas = 3 + random.index(3);
         let topology = *random.pick(&[Topology::Full, Topology::Chain, Topology::Star]);
         // Some histories are dense with operations and rarely talk, others the other way round.
-        let (talk, trouble) = (10 + random.below(70), random.below(12));
-        let count = 60 + random.index(120);
+        let (talk, trouble) = (5 + random.below(55), random.below(12));
+        let count = 100 + random.index(150);
         let mut steps = Vec::with_capacity(count);
         while steps.len() < count {
             let replica = random.index(replicas);

@@ -17,20 +17,20 @@ const NAMES: [&str; 6] = ["a", "b", "c.txt", "d", "e.txt", "f"];
 /// Does something at a replica. Says whether it succeeded.
 pub(super) fn operate(replica: &mut Replica, now: WallMs, chance: u64) -> bool {
     let random = &mut Random::new(chance);
-    match random.below(26) {
+    match random.below(30) {
         0..=4 => create(replica, now, random),
         5 => open(replica, random),
         6 => close(replica, now, random),
         7..=10 => edit(replica, now, random),
         11 | 12 => save_over(replica, now, random),
-        13 | 14 => make(replica, now, random, Kind::Directory).is_some(),
-        15..=17 => rename(replica, now, random),
-        18 => link(replica, now, random),
-        19 | 20 => remove(replica, now, random),
-        21 => remove_directory(replica, now, random),
-        22 => set_attributes(replica, now, random),
-        23 => settle(replica, now, random),
-        24 => make(replica, now, random, Kind::Symlink(b"a"[..].into())).is_some(),
+        13..=15 => make(replica, now, random, Kind::Directory).is_some(),
+        16..=18 => rename(replica, now, random),
+        19 => link(replica, now, random),
+        20 | 21 => remove(replica, now, random),
+        22 => remove_directory(replica, now, random),
+        23 => set_attributes(replica, now, random),
+        24 => settle(replica, now, random),
+        25 => make(replica, now, random, Kind::Symlink(b"a"[..].into())).is_some(),
         _ => rename_directory(replica, now, random),
     }
 }

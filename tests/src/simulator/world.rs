@@ -112,7 +112,9 @@ impl World {
             let peer = replicas[to].device;
             // Nothing leaves that isn't on disk.
             replicas[from].sync();
-            let Ok((session, hello)) = Session::open(&replicas[from].index, peer);
+            let Ok((mut session, hello)) = Session::open(&replicas[from].index, peer);
+            // Small enough that a history has several.
+            session.limit_batches(6);
             Way { session, frames: [wire::encode_frame(&hello)].into() }
         };
         let ways = [open(&mut self.replicas, a, b), open(&mut self.replicas, b, a)];

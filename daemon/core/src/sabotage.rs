@@ -1,0 +1,56 @@
+//! Faults that tests switch on, one at a time, to see that they are found. Only built with the
+//! feature of this name, which nothing but the tests turns on.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+macro_rules! faults {
+    ($($name:ident = $text:literal: $doc:literal;)*) => {
+        /// A line that is broken.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Fault {
+            $(#[doc = $doc] $name,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Fault] = &[$(Fault::$name,)*];
+
+            /// Its name on a command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Fault::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    LastToArriveWins = "last-to-arrive-wins": "Of two values that differ the one that arrives wins.";
+    LatestVersionWins = "latest-version-wins": "A later version drops concurrent ones.";
+    CoveredStays = "covered-stays": "A version that another covers stays in its set.";
+    RemovalsReplace = "removals-replace": "A later removal replaces an earlier one.";
+    RemovalSeesAll = "removal-sees-all": "A removal counts as having seen every version.";
+    LastNameForgotten = "last-name-forgotten": "A removal of one of several names takes the file.";
+    CycleCutAnywhere = "cycle-cut-anywhere": "A cycle is cut at its earliest place.";
+    CopiesHidden = "copies-hidden": "Versions that lost aren't shown.";
+    KnowledgeTooEarly = "knowledge-too-early": "Knowledge is taken over before the log was had.";
+    AnyDotCounts = "any-dot-counts": "A register of which one value is known isn't sent.";
+    CursorTooFar = "cursor-too-far": "A batch that is full counts as all of the log.";
+    CrashSplits = "crash-splits": "A batch's cursor is kept without the batch.";
+}
+
+/// 0 for none, or the active fault's place in the list and 1.
+static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Breaks one line, or none, in the whole process.
+pub fn activate(fault: Option<Fault>) {
+    let at = fault.and_then(|fault| Fault::ALL.iter().position(|other| *other == fault));
+    ACTIVE.store(at.map_or(0, |at| at + 1), Ordering::SeqCst);
+}
+
+pub(crate) fn is_active(fault: Fault) -> bool {
+    let active = ACTIVE.load(Ordering::Relaxed);
+    active != 0 && Fault::ALL[active - 1] == fault
+}
