@@ -65,7 +65,7 @@ fn a_sender_killed_in_the_middle_of_a_transfer_goes_on() {
 /// the one before. Answers the names whose fsync or rename was confirmed, with their bytes.
 fn burst(at: &Path, started: &AtomicUsize) -> Vec<(PathBuf, Vec<u8>)> {
     let mut confirmed = Vec::new();
-    for number in 0_usize.. {
+    for number in 0..20_000_usize {
         let path = at.join(format!("{number}.dat"));
         let bytes = vec![u8::try_from(number % 251).unwrap(); 1 + number * 37 % 20_000];
         let Ok(mut file) = fs::File::create(&path) else { break };
