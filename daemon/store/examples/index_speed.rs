@@ -47,18 +47,26 @@ fn processor_ns() -> Result<u64, Box<dyn Error>> {
     Ok(text.split(' ').next().ok_or("no figure")?.parse()?)
 }
 
+/// How much this process has written so far.
+fn written_bytes() -> Result<u64, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/self/io")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    Ok(line.ok_or("no figure")?.parse()?)
+}
+
 fn timed(
     what: &str,
     count: usize,
     mut work: impl FnMut(usize) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
-    let (begun, processor) = (Instant::now(), processor_ns()?);
+    let (begun, processor, written) = (Instant::now(), processor_ns()?, written_bytes()?);
     for step in 0..count {
         work(step)?;
     }
     let each = begun.elapsed().as_secs_f64() * 1e6 / count as f64;
     let busy = (processor_ns()? - processor) as f64 / 1e3 / count as f64;
-    println!("{what:<28}{each:>10.1} µs, {busy:>8.1} on the processor");
+    let written = (written_bytes()? - written) as f64 / 1024.0 / count as f64;
+    println!("{what:<28}{each:>9.1} µs {busy:>9.1} µs processor {written:>8.1} KiB written");
     Ok(())
 }
 

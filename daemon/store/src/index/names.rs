@@ -17,8 +17,14 @@ use rusqlite::{Params, Row};
 /// The columns that [`Handle::read_shown`] reads.
 macro_rules! shown_where {
     ($condition:literal) => {
+        shown_where!("", $condition)
+    };
+    // SQLite takes the primary key for partial indices, and reads the whole directory.
+    ($index:literal, $condition:literal) => {
         concat!(
-            "SELECT parent, name, key, inode, entry, base, wanted, repaired FROM shown WHERE ",
+            "SELECT parent, name, key, inode, entry, base, wanted, repaired FROM shown ",
+            $index,
+            " WHERE ",
             $condition
         )
     };
@@ -141,7 +147,7 @@ impl Handle {
     ) -> Result<Vec<Shown>, StoreError> {
         let Some(key) = self.key(parent.0)? else { return Ok(Vec::new()) };
         let params = (key, base.as_bytes());
-        let sql = shown_where!("parent = ? AND base = ?");
+        let sql = shown_where!("INDEXED BY shown_base", "parent = ? AND base = ?");
         let mut shown = self.shown_rows(sql, params, |_| false)?;
         let sql = shown_where!("parent = ? AND name = ? AND base IS NULL");
         let fits = |row: &Adrift| row.parent == key && row.name == base.as_bytes();
@@ -157,7 +163,7 @@ impl Handle {
         wanted: &EntryName,
     ) -> Result<Vec<Shown>, StoreError> {
         let Some(key) = self.key(parent.0)? else { return Ok(Vec::new()) };
-        let sql = shown_where!("parent = ? AND wanted = ?");
+        let sql = shown_where!("INDEXED BY shown_wanted", "parent = ? AND wanted = ?");
         let mut shown = self.shown_rows(sql, (key, wanted.as_bytes()), |_| false)?;
         shown.sort_unstable_by(|a, b| (a.node.key(), &a.name).cmp(&(b.node.key(), &b.name)));
         Ok(shown)
