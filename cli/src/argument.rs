@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[command(name = "kith", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Keep everything under DIR: a second installation on one machine
-    #[arg(long, global = true, env = "KITH_HOME", value_name = "DIR")]
+    #[arg(long, global = true, env = "KITH_HOME", hide_env_values = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
 
     /// Print facts and errors as JSON

@@ -1,6 +1,6 @@
 //! `kith doctor`: looks at whatever could keep Kith from working, with a daemon or without.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence_of};
 use crate::running::client;
 use crate::screen::{BAD, BUSY, DIM, GOOD, plain, say, say_json, several, size};
 use kith_control::diagnosis::{Check, DoctorReport, Outcome};
@@ -61,7 +61,7 @@ fn report(paths: &Paths) -> DoctorReport {
         Err(_) => {
             let config = config.unwrap_or_default();
             checks.push(not_mounted(paths, &config));
-            checks.push(port(config.port));
+            checks.push(port(config.port.unwrap_or(DEFAULT_PORT)));
         }
     }
     let told = asked.ok().and_then(|_| client(paths).doctor().ok()).unwrap_or_default();
@@ -82,10 +82,16 @@ fn render(report: &DoctorReport) -> String {
             Outcome::Warn => ("warn", BUSY),
             Outcome::Bad => ("bad ", BAD),
         };
-        let (name, detail) = (plain(&check.name), plain(&check.detail));
+        let (name, detail) = (plain(&check.name), plain(&sentence_of(&check.detail)));
         let _ = writeln!(text, "{style}{word}{style:#}  {name:<width$}  {detail}");
         if !check.hint.is_empty() {
-            let _ = writeln!(text, "{:>1$}{DIM}{2}{DIM:#}", "", width + 8, plain(&check.hint));
+            let _ = writeln!(
+                text,
+                "{:>1$}{DIM}{2}{DIM:#}",
+                "",
+                width + 8,
+                plain(&sentence_of(&check.hint))
+            );
         }
     }
     text
@@ -248,19 +254,13 @@ fn unescape(text: &str) -> String {
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
-fn port(wanted: Option<u16>) -> Check {
-    let number = wanted.unwrap_or(DEFAULT_PORT);
+fn port(number: u16) -> Check {
     match UdpSocket::bind(("0.0.0.0", number)) {
         Ok(_) => Check::ok("port", format!("UDP port {number} is free.")),
-        Err(error) if wanted.is_none() => Check::warn(
+        Err(error) => Check::warn(
             "port",
             format!("UDP port {number} cannot be had: {error}."),
             "Kith will take another one, which a firewall may not let through.",
-        ),
-        Err(error) => Check::bad(
-            "port",
-            format!("UDP port {number} cannot be had: {error}."),
-            "Choose another `port` in the settings.",
         ),
     }
 }
@@ -274,7 +274,7 @@ mod tests {
         let report = DoctorReport {
             checks: vec![
                 Check::ok("fuse", "/dev/fuse can be opened."),
-                Check::warn("mdns", "Nobody answers.", "Use --addr."),
+                Check::warn("mdns", "nobody answers", "use --addr"),
                 Check::bad("fusermount3", "It is not installed.", "Install fuse3."),
             ],
         };

@@ -36,7 +36,7 @@ impl Failure {
 }
 
 /// One line that begins with a capital and ends with a full stop.
-fn sentence_of(text: &str) -> String {
+pub(crate) fn sentence_of(text: &str) -> String {
     let text = text.trim().replace(['\n', '\r'], " ");
     let mut letters = text.chars();
     let Some(first) = letters.next() else { return String::new() };

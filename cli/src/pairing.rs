@@ -6,12 +6,16 @@ use crate::running::{client, make_sure};
 use crate::screen::{
     BUSY, DIM, GOOD, STRONG, clock, complain, is_terminal, plain, say, say_json, several, waiting,
 };
+use anstyle::{AnsiColor, Color, Style};
 use kith_control::interrupt::on_interrupt;
 use kith_control::pairing::{Invitation, InviteLine, Join};
 use kith_daemon::paths::Paths;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
+/// The colours of a QR code.
+const PAPER: Style =
+    AnsiColor::Black.on_default().bg_color(Some(Color::Ansi(AnsiColor::BrightWhite)));
 /// What a link to an invitation begins with.
 const SCHEME: &str = "kith:";
 /// How many addresses a QR code carries: each makes it larger.
@@ -55,8 +59,11 @@ fn present(invitation: &Invitation) {
     if is_terminal()
         && let Ok(picture) = QrCode::new(link(invitation))
     {
-        let picture = picture.render::<Dense1x2>().build();
-        say(&format!("{picture}\n"));
+        // In its own colours, so that it can be read on a dark terminal too.
+        for line in picture.render::<Dense1x2>().build().lines() {
+            say(&format!("    {PAPER}{line}{PAPER:#}"));
+        }
+        say("");
     }
     say(&format!("On the other device:  kith join {code}"));
     if let Some(address) = invitation.addresses.first() {

@@ -23,6 +23,9 @@ const FRAME: Duration = Duration::from_millis(250);
 /// The longest time that a picture stands: times in it grow old.
 const REFRESH: Duration = Duration::from_secs(10);
 
+/// The width of a progress bar.
+const BAR: u128 = 30;
+
 /// `kith status`.
 pub(crate) fn show(paths: &Paths, watch: bool, json: bool) -> Result<(), Failure> {
     let client = client(paths);
@@ -65,8 +68,9 @@ fn follow(client: &Client, first: Status, json: bool) -> Result<(), Failure> {
             let _ = write!(out, "\x1b[H\x1b[2J").and_then(|()| out.flush());
         }
         tell(&status, json);
-        if !json && !is_terminal() {
+        if !json {
             say("");
+            status.shares.iter().filter_map(progress).for_each(|line| say(&line));
         }
         thread::sleep(FRAME);
         if happening.recv_timeout(REFRESH) == Err(RecvTimeoutError::Disconnected) {
@@ -157,6 +161,20 @@ fn render_shares(shares: &[ShareStatus]) -> String {
         }
     }
     text
+}
+
+/// How much of a share is here, as long as something is missing.
+fn progress(share: &ShareStatus) -> Option<String> {
+    if share.missing_bytes == 0 {
+        return None;
+    }
+    // What is missing may be counted a moment later than the rest.
+    let whole = u128::from(share.bytes.max(share.missing_bytes));
+    let here = whole - u128::from(share.missing_bytes);
+    let part = |of: u128| usize::try_from(here * of / whole).unwrap_or(0);
+    let (done, left) = (part(BAR), usize::try_from(BAR).unwrap_or(0) - part(BAR));
+    let bar = format!("{GOOD}{}{GOOD:#}{DIM}{}{DIM:#}", "━".repeat(done), "━".repeat(left));
+    Some(format!("{}   {bar} {:>3} % is here", plain(&share.name), part(100)))
 }
 
 fn state(state: ShareState) -> (String, Style) {
@@ -366,6 +384,26 @@ phone\u{fffd}[2J   offline            ?   3 hours ago   -
 nas         offline      1.5 GiB   never         -
 "
         );
+    }
+
+    #[test]
+    fn progress_is_shown_while_something_is_missing() {
+        let mut share = status().shares.remove(0);
+        for (bytes, missing, end) in [
+            (1000, 250, Some(" 75 % is here")),
+            (1000, 1000, Some("  0 % is here")),
+            (0, 10, Some("  0 % is here")),
+            (u64::MAX, 1, Some(" 99 % is here")),
+            (1000, 0, None),
+        ] {
+            (share.bytes, share.missing_bytes) = (bytes, missing);
+            let line = progress(&share).map(|line| stripped(&line));
+            assert_eq!(line.is_some(), end.is_some());
+            if let (Some(line), Some(end)) = (line, end) {
+                assert!(line.ends_with(end), "{line}");
+                assert_eq!(line.matches('━').count(), 30, "{line}");
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,8 @@ const FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// What this device is called; if unset, its host name at its first start.
     pub name: Option<String>,
-    /// The UDP port to listen on. If unset, [`DEFAULT_PORT`], or another one if that is taken.
+    /// The UDP port to listen on; if unset, [`DEFAULT_PORT`]. If it is taken, another one is used,
+    /// and `doctor` says so.
     pub port: Option<u16>,
     /// Where the folder is mounted. `--mount` counts more.
     pub mount: Option<PathBuf>,

@@ -211,7 +211,7 @@ fn choose(members: &[Member], selector: &str) -> Result<DeviceId, ControlError> 
         _ => Err(ControlError::new(
             ControlErrorKind::Refused,
             format!("\"{selector}\" could be any of {} devices.", found.len()),
-            "Use the first digits of its id, from `kith devices list --json`.",
+            "Use the first digits of its id, which `kith devices list` shows.",
         )),
     }
 }
