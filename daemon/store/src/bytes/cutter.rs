@@ -57,8 +57,7 @@ impl<'a, S: Source> Cutter<'a, S> {
     /// A cutter at the source's first byte, which reads `ahead` bytes at a time.
     pub(crate) fn new(source: &'a S, ahead: usize) -> Self {
         let profile = Profile::for_size(source.size_bytes());
-        let (strict, relaxed) =
-            select_masks(profile.average_bytes as usize, Normalization::Level2);
+        let (strict, relaxed) = select_masks(profile.average_bytes as usize, Normalization::Level2);
         Cutter {
             source,
             profile,
@@ -301,8 +300,9 @@ pub(crate) mod tests {
         }
     }
 
-    const GOLDEN_NOISE: &[i64] = &[];
-    const GOLDEN_HOLED: &[i64] = &[];
+    const GOLDEN_NOISE: &[i64] = &[34_830, 41_830, 50_121, 40_288, 46_651, 60_605, 25_675];
+    const GOLDEN_HOLED: &[i64] =
+        &[46_048, 53_347, 3005, -147_456, 36_493, 28_345, 46_929, 24_847, 13_530];
 
     #[test]
     fn a_hole_is_a_whole_run_of_zero_blocks_of_64_kib() {
@@ -311,7 +311,7 @@ pub(crate) mod tests {
             ("all zeros", 200 * kib, 0..200 * kib, &[-(200 << 10)]),
             ("just long enough", 96 * kib, 4 * kib..68 * kib, &[4 << 10, -(64 << 10), 28 << 10]),
             ("a byte short", 8 * kib + 65_536, 4 * kib..4 * kib + 65_535, &[8 * 1024 + 65_536]),
-            ("misaligned", 76 * kib, 5 * kib..72 * kib, &[76 << 10]),
+            ("misaligned", 76 * kib, 5 * kib..71 * kib, &[76 << 10]),
             ("up to the end", 68 * kib + 1, 4 * kib..68 * kib + 1, &[4 << 10, -(65_537)]),
             ("short at the end", 68 * kib - 1, 4 * kib..68 * kib - 1, &[68 * 1024 - 1]),
             ("short file", 60 * kib, 0..60 * kib, &[60 << 10]),

@@ -106,7 +106,9 @@ impl Files {
             return Ok(segment);
         }
         let segments = database.write(|handle| {
-            (0..POOL_BATCH).map(|_| table::insert_segment(handle.sql())).collect::<Result<Vec<_>, _>>()
+            (0..POOL_BATCH)
+                .map(|_| table::insert_segment(handle.sql()))
+                .collect::<Result<Vec<_>, _>>()
         })?;
         self.make(&segments)?;
         // Handed out from the first on.

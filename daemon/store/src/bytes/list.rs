@@ -44,11 +44,6 @@ fn is_full(records: usize, last: Option<&ChunkId>) -> bool {
 }
 
 impl ListBuilder {
-    /// How many bytes of the file have been described.
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
     /// Adds a piece. Lists that are thereby known to be whole are handed to `cut`.
     ///
     /// Two holes or two runs of pieces are never joined: the pieces come as they were cut.
@@ -129,6 +124,43 @@ impl<L: Lists + ?Sized> Lists for &L {
     fn list(&self, node: &NodeRef, height: u8) -> Result<Arc<List>, ReadError> {
         (**self).list(node, height)
     }
+}
+
+/// Hands all chunks that a description names to `seen`, lists among them. Those that an absent list
+/// names are passed over, since nobody knows them.
+pub(crate) fn visit(
+    content: &Content,
+    lists: &impl Lists,
+    seen: &mut impl FnMut(&ChunkId),
+) -> Result<(), ReadError> {
+    let pieces = |pieces: &[Piece], seen: &mut dyn FnMut(&ChunkId)| {
+        for piece in pieces {
+            if let Piece::Chunk { id, .. } = piece {
+                seen(id);
+            }
+        }
+    };
+    let mut rest: Vec<(u8, NodeRef)> = match &content.layout {
+        Layout::Inline(inline) => {
+            pieces(inline, seen);
+            return Ok(());
+        }
+        Layout::Tree { height, nodes } => nodes.iter().map(|node| (*height, *node)).collect(),
+    };
+    while let Some((height, node)) = rest.pop() {
+        seen(&node.id);
+        match lists.list(&node, height) {
+            Ok(list) => match &*list {
+                List::Pieces(named) => pieces(named, seen),
+                List::Nodes { nodes, .. } => {
+                    rest.extend(nodes.iter().map(|node| (height - 1, *node)));
+                }
+            },
+            Err(ReadError::Absent(_)) => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(())
 }
 
 enum Records<'c> {

@@ -37,8 +37,7 @@ impl ListCache {
 
     /// Keeps a list, in the place of those that weren't used for longest.
     pub(crate) fn insert(&mut self, node: &NodeRef, height: u8, list: &Arc<List>) {
-        let cached =
-            Cached { list: Arc::clone(list), decoded: (height, *node), used: self.uses };
+        let cached = Cached { list: Arc::clone(list), decoded: (height, *node), used: self.uses };
         self.bytes += node.len_bytes as usize;
         if let Some(old) = self.lists.insert(node.id, cached) {
             self.bytes -= old.decoded.1.len_bytes as usize;

@@ -16,6 +16,7 @@ mod pack;
 mod read;
 mod record;
 mod room;
+mod salvage;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use open::Recovered;
 pub use overlay::{Base, Overlay};
 pub use read::{AddError, ReadError};
 pub use room::DiskRoom;
+pub use salvage::chunks_in;
 
 use crate::StoreError;
 use crate::database::Database;

@@ -190,10 +190,7 @@ impl Store {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<(), ReadError> {
-        let damaged = match self.read_once(content, offset, buffer)? {
-            None => return Ok(()),
-            Some(damaged) => damaged,
-        };
+        let Some(damaged) = self.read_once(content, offset, buffer)? else { return Ok(()) };
         // A chunk that is just being moved looks as if it were damaged: look again.
         match self.read_once(content, offset, buffer)? {
             None => Ok(()),
@@ -353,6 +350,63 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(ChunkId, u32)>, StoreError> {
         let snapshot = self.snapshot()?;
-        self.inner.bytes.absent(snapshot.sql(), content, range, limit)
+        let absent = self.inner.bytes.absent(snapshot.sql(), content, range, limit)?;
+        drop(snapshot);
+        for (id, _) in &absent {
+            // A damaged list counts as absent, and has to be forgotten to be taken in again.
+            self.chunk(*id)?;
+        }
+        Ok(absent)
+    }
+}
+
+/// Lists, loaded one by one.
+pub(crate) struct StoredLists<'a>(pub(crate) &'a Store);
+
+impl Lists for StoredLists<'_> {
+    fn list(&self, node: &NodeRef, height: u8) -> Result<Arc<List>, ReadError> {
+        let snapshot = self.0.snapshot()?;
+        let found = self.0.inner.bytes.reader(snapshot.sql()).list(node, height);
+        drop(snapshot);
+        if let Err(ReadError::Damaged(id)) = &found {
+            // Looks once more, and forgets it if it really is.
+            self.0.chunk(*id)?;
+        }
+        found
+    }
+}
+
+impl super::Bytes {
+    /// Whether the chunk's bytes are what they should be.
+    pub(crate) fn is_good(&self, located: &Located) -> Result<bool, StoreError> {
+        match self.whole_chunk(located) {
+            Ok(_) => Ok(true),
+            Err(ChunkError::Damaged(_)) => Ok(false),
+            Err(ChunkError::Store(cause)) => Err(cause),
+        }
+    }
+}
+
+impl Store {
+    /// Moves chunks to the open pack; damaged ones are forgotten.
+    pub(crate) fn move_to_pack(&self, chunks: &[Located]) -> Result<(), StoreError> {
+        let mut good = Vec::with_capacity(chunks.len());
+        for located in chunks {
+            match self.inner.bytes.whole_chunk(located) {
+                Ok(bytes) => good.push((located, bytes)),
+                Err(ChunkError::Damaged(located)) => {
+                    self.forget_damaged(&located)?;
+                }
+                Err(ChunkError::Store(cause)) => return Err(cause),
+            }
+        }
+        let batch: Vec<(ChunkId, &[u8])> =
+            good.iter().map(|((id, _), bytes)| (*id, &bytes[..])).collect();
+        let moved = self.inner.bytes.append(&self.inner.database, &batch)?;
+        self.inner.database.write(|handle| {
+            good.iter().zip(&moved).try_for_each(|(((id, from), _), (_, to))| {
+                table::move_chunk(handle.sql(), id, from, to)
+            })
+        })
     }
 }

@@ -50,6 +50,12 @@ pub(crate) fn pack_head(segment: u64) -> [u8; PACK_HEAD_BYTES as usize] {
     head
 }
 
+/// Whether these bytes are the head of a pack.
+pub(crate) fn is_pack(head: &[u8; PACK_HEAD_BYTES as usize]) -> bool {
+    let (head, sum) = head.split_at(24);
+    head[..8] == PACK_MAGIC && head[8..12] == VERSION.to_le_bytes() && sum == check(head)
+}
+
 /// The head before a chunk: magic (4), version (4), length (4), zero (4), id (32), checksum (8).
 pub(crate) fn chunk_head(id: &ChunkId, len_bytes: u32) -> [u8; CHUNK_HEAD_BYTES as usize] {
     let mut head = [0; CHUNK_HEAD_BYTES as usize];

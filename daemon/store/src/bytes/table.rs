@@ -101,10 +101,7 @@ pub(crate) fn find_chunk(sql: &Connection, id: &ChunkId) -> Result<Option<Locati
 }
 
 /// Notes where a chunk is, unless it is here already.
-pub(crate) fn insert_chunk(
-    sql: &Connection,
-    (id, at): &Located,
-) -> Result<(), StoreError> {
+pub(crate) fn insert_chunk(sql: &Connection, (id, at): &Located) -> Result<(), StoreError> {
     let row = (&id.0, at.segment.cast_signed(), at.offset.cast_signed(), at.len_bytes);
     run(sql, "INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?)", row)?;
     Ok(())

@@ -1,0 +1,228 @@
+//! What a former process left: finding, verifying and tidying it when the store is opened.
+
+use super::Bytes;
+use super::extent::{Data, Extent, Staging};
+use super::file::{Files, failed};
+use super::journal::Entry;
+use super::overlay::{Base, Overlay};
+use super::pack::Pack;
+use super::record::PACK_HEAD_BYTES;
+use super::table::{self, Kind, Located, SegmentRow};
+use crate::database::Database;
+use crate::{Store, StoreError};
+use kith_core::content::FILE_MAX_BYTES;
+use kith_core::id::{ChunkId, InodeId};
+use rustix::fs::SeekFrom;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many chunks are looked at in one go.
+const SLICE: usize = 2048;
+
+/// An overlay that a crash left.
+pub struct Recovered {
+    /// The file it belongs to.
+    pub owner: InodeId,
+    /// What it is based on.
+    pub base: Base,
+    /// Whether it is as of an fsync, and so to be published. Else it holds whatever had reached
+    /// the disk, and is to be put beside the file.
+    pub synced: bool,
+    /// The overlay, to be published and then discarded.
+    pub overlay: Overlay,
+}
+
+impl Bytes {
+    /// Opens the segments in `directory`. After an unclean stop every chunk whose bytes may not
+    /// have reached the disk is verified, and forgotten if it is damaged.
+    pub(crate) fn open(
+        directory: &Path,
+        database: &Database,
+        unclean: bool,
+    ) -> Result<Bytes, StoreError> {
+        let files = Files::open(directory)?;
+        let (segments, overlays) = database
+            .write(|handle| Ok((table::segments(handle.sql())?, table::overlays(handle.sql())?)))?;
+        let mut used = BTreeSet::new();
+        for (_, _, state) in &overlays {
+            let entry = Entry::decode(state, |_| false)?;
+            used.extend(entry.staging);
+            used.extend(entry.extents.staging().into_keys());
+        }
+        let left = |row: &SegmentRow| row.kind == Kind::Staging && !used.contains(&row.id);
+        let (unused, segments): (Vec<_>, Vec<_>) = segments.into_iter().partition(left);
+        database.write(|handle| {
+            unused.iter().try_for_each(|row| table::delete_segment(handle.sql(), row.id))
+        })?;
+        // Nothing durable names them any more, or the former process would not have left them.
+        unused.iter().try_for_each(|row| files.unlink(row.id))?;
+        let of_kind = |kind: Kind| segments.iter().filter(move |row| row.kind == kind);
+        files.adopt(of_kind(Kind::Free).map(|row| row.id).collect())?;
+        let mut bytes = Bytes {
+            files,
+            pack: Mutex::default(),
+            written: Mutex::default(),
+            discarded: Mutex::default(),
+            verified: Mutex::default(),
+            lists: Mutex::default(),
+            gate: Arc::default(),
+            overlays: Mutex::default(),
+            next_overlay: AtomicU64::new(overlays.last().map_or(1, |(id, _, _)| id + 1)),
+            memory_bytes: AtomicUsize::new(0),
+            more_reserve_bytes: AtomicU64::new(0),
+            lost: Vec::new(),
+        };
+        let open_pack = of_kind(Kind::OpenPack).next().copied();
+        match open_pack {
+            Some(pack) if !unclean && pack.durable_bytes >= PACK_HEAD_BYTES => {
+                let file = bytes.files.get(pack.id).map_err(failed)?;
+                file.set_len(pack.durable_bytes).map_err(failed)?;
+                let pack = Pack { segment: pack.id, len_bytes: pack.durable_bytes };
+                bytes.pack = Mutex::new(Some(pack));
+            }
+            Some(pack) => {
+                // Whatever its end looks like, nothing is written over it.
+                database.write(|handle| table::set_kind(handle.sql(), pack.id, Kind::Pack))?;
+            }
+            None => {}
+        }
+        if unclean {
+            let known: BTreeSet<u64> = segments.iter().map(|row| row.id).collect();
+            bytes.files.sweep(|segment| known.contains(&segment))?;
+            bytes.lost = bytes.verify_undurable(database, &segments)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Verifies all chunks that no fdatasync is known to have covered, and forgets damaged ones.
+    fn verify_undurable(
+        &self,
+        database: &Database,
+        segments: &[SegmentRow],
+    ) -> Result<Vec<ChunkId>, StoreError> {
+        let mut doubtful = BTreeMap::new();
+        for row in segments {
+            if !matches!(row.kind, Kind::OpenPack | Kind::Pack | Kind::Whole) {
+                continue;
+            }
+            let len = match std::fs::metadata(self.files.path(row.id)) {
+                Ok(data) => data.len(),
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
+                Err(cause) => return Err(failed(cause)),
+            };
+            if len != row.durable_bytes {
+                doubtful.insert(row.id, (len, len.min(row.durable_bytes)));
+            }
+        }
+        let mut lost = Vec::new();
+        let mut after = ChunkId([0; 32]);
+        while !doubtful.is_empty() {
+            let chunks =
+                database.write(|handle| table::chunks_after(handle.sql(), &after, SLICE))?;
+            let Some((last, _)) = chunks.last() else { break };
+            after = *last;
+            let in_doubt = |(_, at): &Located| {
+                let end = at.offset.saturating_add(u64::from(at.len_bytes));
+                doubtful.get(&at.segment).is_some_and(|(_, durable)| end > *durable)
+            };
+            let mut damaged = Vec::new();
+            for located in chunks.into_iter().filter(in_doubt) {
+                if !self.is_good(&located)? {
+                    damaged.push(located);
+                }
+            }
+            if !damaged.is_empty() {
+                database.write(|handle| {
+                    damaged
+                        .iter()
+                        .try_for_each(|row| table::delete_chunk(handle.sql(), row).map(drop))
+                })?;
+                lost.extend(damaged.into_iter().map(|(id, _)| id));
+            }
+        }
+        for (segment, (len, _)) in &doubtful {
+            if *len > 0 {
+                self.files.sync(*segment)?;
+            }
+        }
+        database.write(|handle| {
+            doubtful
+                .iter()
+                .try_for_each(|(id, (len, _))| table::set_durable(handle.sql(), *id, *len))
+        })?;
+        if !lost.is_empty() {
+            tracing::warn!(chunks = lost.len(), "bytes had not reached the disk before the stop");
+        }
+        Ok(lost)
+    }
+}
+
+impl Store {
+    /// The chunks that were found damaged when the store was opened after an unclean stop. They
+    /// count as absent; versions that name them lack bytes again.
+    #[must_use]
+    pub fn lost_chunks(&self) -> &[ChunkId] {
+        &self.inner.bytes.lost
+    }
+
+    /// The overlays that a former process left and nobody has taken over yet, in the order in
+    /// which they were begun. Those that were fsynced come back as of their last fsync; of those
+    /// that weren't, what had reached the disk.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the disk or the index fails.
+    pub fn recovered(&self) -> Result<Vec<Recovered>, StoreError> {
+        let snapshot = self.snapshot()?;
+        let rows = table::overlays(snapshot.sql())?;
+        let segments = table::segments(snapshot.sql())?;
+        drop(snapshot);
+        let whole = segments.iter().filter(|row| row.kind == Kind::Whole);
+        let whole: BTreeSet<u64> = whole.map(|row| row.id).collect();
+        let overlays = &self.inner.bytes.overlays;
+        let taken: BTreeSet<u64> =
+            overlays.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        let mut recovered = Vec::new();
+        for (id, synced, state) in rows.into_iter().filter(|(id, ..)| !taken.contains(id)) {
+            let mut entry = Entry::decode(&state, |segment| whole.contains(&segment))?;
+            if let (false, Some(segment)) = (synced, entry.staging) {
+                self.find_written(&mut entry, segment)?;
+            }
+            let (owner, base) = (entry.owner, (*entry.base).clone());
+            let overlay = self.overlay_from(id, entry, synced);
+            recovered.push(Recovered { owner, base, synced, overlay });
+        }
+        Ok(recovered)
+    }
+
+    /// Adds what a staging file shows to have been written to it.
+    fn find_written(&self, entry: &mut Entry, segment: u64) -> Result<(), StoreError> {
+        let file = match self.inner.bytes.files.get(segment) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(cause) => return Err(failed(cause)),
+        };
+        let staging = Staging::new(segment, false);
+        let mut at = 0;
+        while let Some((start, end)) = next_written(&file, at)? {
+            let data = Data::File(Arc::clone(&staging));
+            let end = end.min(FILE_MAX_BYTES);
+            entry.extents.insert(start, Extent { len_bytes: end - start, generation: 0, data });
+            entry.size_bytes = entry.size_bytes.max(end);
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+/// The next run of a sparse file that holds data.
+fn next_written(file: &File, from: u64) -> Result<Option<(u64, u64)>, StoreError> {
+    let start = match rustix::fs::seek(file, SeekFrom::Data(from)) {
+        Ok(start) => start,
+        Err(rustix::io::Errno::NXIO) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(Some((start, rustix::fs::seek(file, SeekFrom::Hole(start))?)))
+}

@@ -1,0 +1,786 @@
+//! A file of the share that is being written: what was changed, over the version it is based on.
+
+use super::ReadError;
+use super::extent::{Data, Extent, Extents, Part, Staging};
+use super::file::failed;
+use super::frozen::Frozen;
+use super::journal::Entry;
+use super::list::Pieces;
+use super::table::{self, Kind};
+use crate::{Store, StoreError, Transaction};
+use kith_core::content::{Content, FILE_MAX_BYTES, HOLE_ALIGN_BYTES, Piece};
+use kith_core::id::{Dot, InodeId};
+use kith_core::vector::VersionVector;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What one overlay holds in memory before it is given a file.
+const MEMORY_MAX_BYTES: usize = 128 << 10;
+/// What all overlays together hold in memory.
+const MEMORY_TOTAL_MAX_BYTES: usize = 64 << 20;
+
+/// What an overlay is based on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The bytes.
+    pub content: Content,
+    /// All versions that a version made from the overlay replaces.
+    pub context: VersionVector,
+    /// Those it is directly made from.
+    pub parents: Vec<Dot>,
+}
+
+/// The staging of one file: written ranges, holes and references over a base.
+///
+/// Clones are the same overlay. All calls may come from several threads at once. None may come
+/// from within a transaction of the same store, except where it says so.
+#[derive(Clone)]
+pub struct Overlay {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) id: u64,
+    pub(crate) state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    owner: InodeId,
+    base: Arc<Base>,
+    /// How much of the base, from its start, shows where nothing was changed.
+    base_bytes: u64,
+    size_bytes: u64,
+    extents: Extents,
+    /// The file that is written to. It is seen by no frozen state.
+    staging: Option<Arc<Staging>>,
+    generation: u32,
+    /// The generation that the last freeze ended, until the base is replaced.
+    frozen: Option<u32>,
+    /// The smallest size since that freeze.
+    least_bytes: u64,
+    /// Changes since the last sync may be lost in a crash.
+    unsynced: bool,
+    /// The index has a state as of an fsync.
+    kept: bool,
+    /// Counts changes; tells whether there were any during a sync.
+    edits: u64,
+    /// Counts replacements of the base, after which what was encoded before is out of date.
+    epoch: u64,
+    /// What of it is counted among the memory of all overlays.
+    accounted_bytes: usize,
+}
+
+impl State {
+    pub(crate) fn contents(&self) -> Vec<Content> {
+        self.entry().contents()
+    }
+
+    fn entry(&self) -> Entry {
+        Entry {
+            owner: self.owner,
+            base: Arc::clone(&self.base),
+            size_bytes: self.size_bytes,
+            base_bytes: self.base_bytes,
+            extents: self.extents.clone(),
+            staging: self.staging.as_ref().map(|staging| staging.segment),
+        }
+    }
+
+    fn is_changed(&self) -> bool {
+        !self.extents.is_empty()
+            || self.size_bytes != self.base.content.size_bytes
+            || self.base_bytes != self.size_bytes
+    }
+
+    fn edited(&mut self) {
+        self.unsynced = true;
+        self.edits += 1;
+    }
+
+    /// What stays changed once the frozen state is the base.
+    fn newer(&self) -> Extents {
+        self.frozen.map_or_else(|| self.extents.clone(), |frozen| self.extents.newer_than(frozen))
+    }
+
+    fn put(&mut self, offset: u64, len_bytes: u64, data: Data) {
+        let generation = self.generation;
+        self.extents.insert(offset, Extent { len_bytes, generation, data });
+        self.size_bytes = self.size_bytes.max(offset + len_bytes);
+    }
+}
+
+fn too_large() -> StoreError {
+    StoreError::Io(rustix::io::Errno::FBIG.into())
+}
+
+fn end_of(offset: u64, len_bytes: u64) -> Result<u64, StoreError> {
+    offset.checked_add(len_bytes).filter(|end| *end <= FILE_MAX_BYTES).ok_or_else(too_large)
+}
+
+impl Store {
+    /// Begins an overlay for `owner` over `base`. It costs nothing until something is written.
+    ///
+    /// # Errors
+    /// None at present; the index may have to be asked one day.
+    pub fn overlay(&self, owner: InodeId, base: Base) -> Result<Overlay, StoreError> {
+        let size_bytes = base.content.size_bytes;
+        let entry = Entry {
+            owner,
+            base: Arc::new(base),
+            size_bytes,
+            base_bytes: size_bytes,
+            extents: Extents::default(),
+            staging: None,
+        };
+        let id = self.inner.bytes.next_overlay.fetch_add(1, Ordering::Relaxed);
+        Ok(self.overlay_from(id, entry, false))
+    }
+
+    /// An overlay with a state that was kept.
+    pub(crate) fn overlay_from(&self, id: u64, entry: Entry, kept: bool) -> Overlay {
+        let state = State {
+            owner: entry.owner,
+            base: entry.base,
+            base_bytes: entry.base_bytes,
+            size_bytes: entry.size_bytes,
+            extents: entry.extents,
+            // Never one from before a crash: a frozen state may have become a segment.
+            staging: None,
+            generation: 1,
+            frozen: None,
+            least_bytes: entry.size_bytes,
+            unsynced: !kept,
+            kept,
+            edits: 0,
+            epoch: 0,
+            accounted_bytes: 0,
+        };
+        let shared = Arc::new(Shared { store: self.clone(), id, state: Mutex::new(state) });
+        shared.account(&mut shared.state());
+        let overlays = &self.inner.bytes.overlays;
+        let mut overlays = overlays.lock().unwrap_or_else(PoisonError::into_inner);
+        overlays.insert(id, Arc::downgrade(&shared));
+        Overlay { shared }
+    }
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn account(&self, state: &mut State) {
+        let total = &self.store.inner.bytes.memory_bytes;
+        let now = state.extents.memory_bytes();
+        total.fetch_add(now, Ordering::Relaxed);
+        total.fetch_sub(state.accounted_bytes, Ordering::Relaxed);
+        state.accounted_bytes = now;
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let accounted = self.state().accounted_bytes;
+        let bytes = &self.store.inner.bytes;
+        bytes.memory_bytes.fetch_sub(accounted, Ordering::Relaxed);
+        bytes.overlays.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// Fills `buffer` with the range of a file that begins at `offset` and consists of `parts`.
+pub(crate) fn read_parts(
+    store: &Store,
+    base: &Content,
+    base_bytes: u64,
+    parts: Vec<Part>,
+    buffer: &mut [u8],
+) -> Result<(), ReadError> {
+    let mut absent = Vec::new();
+    let mut buffer = buffer;
+    for (range, data) in parts {
+        let (part, rest) = buffer.split_at_mut((range.end - range.start) as usize);
+        buffer = rest;
+        let read = match data {
+            Some((Data::Memory(held), skip)) => {
+                part.copy_from_slice(&held[skip as usize..][..part.len()]);
+                Ok(())
+            }
+            Some((Data::Zero, _)) => {
+                part.fill(0);
+                Ok(())
+            }
+            Some((Data::File(staging), _)) => {
+                let file = store.inner.bytes.files.get(staging.segment).map_err(failed)?;
+                fill_from(&file, range.start, part).map_err(failed)?;
+                Ok(())
+            }
+            Some((Data::Content(content, from), skip)) => {
+                read_or_zeros(store, &content, from + skip, content.size_bytes, part)
+            }
+            None => read_or_zeros(store, base, range.start, base_bytes, part),
+        };
+        match read {
+            Err(ReadError::Absent(chunks)) => absent.extend(chunks),
+            other => other?,
+        }
+    }
+    if absent.is_empty() { Ok(()) } else { Err(ReadError::Absent(absent)) }
+}
+
+fn read_or_zeros(
+    store: &Store,
+    content: &Content,
+    offset: u64,
+    visible_bytes: u64,
+    part: &mut [u8],
+) -> Result<(), ReadError> {
+    let visible = visible_bytes.min(content.size_bytes).saturating_sub(offset);
+    let (bytes, zeros) = part.split_at_mut((part.len() as u64).min(visible) as usize);
+    zeros.fill(0);
+    if bytes.is_empty() { Ok(()) } else { store.read_into(content, offset, bytes) }
+}
+
+/// Reads what is there, and zeros where the file ends before the buffer does.
+fn fill_from(file: &std::fs::File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    buffer[done..].fill(0);
+    Ok(())
+}
+
+/// The end of the hole of `content` that `offset` is in; `offset` if it is in none, or the list
+/// that would tell isn't here.
+pub(crate) fn hole_end(store: &Store, content: &Content, offset: u64) -> Result<u64, StoreError> {
+    let snapshot = store.snapshot()?;
+    let mut pieces = Pieces::new(content, store.inner.bytes.reader(snapshot.sql()));
+    match pieces.seek(offset).and_then(|()| pieces.next()) {
+        Ok(Some((begin, Piece::Hole { len_bytes }))) => Ok(begin + len_bytes),
+        Ok(_) | Err(ReadError::Absent(_) | ReadError::Damaged(_)) => Ok(offset),
+        Err(ReadError::Store(cause)) => Err(cause),
+    }
+}
+
+/// The end of the zeros at the beginning of a part that are known without reading it; its own
+/// beginning if none are.
+pub(crate) fn zeros_of(
+    store: &Store,
+    base: &Content,
+    base_bytes: u64,
+    (range, data): &Part,
+) -> Result<u64, StoreError> {
+    let end = match data {
+        Some((Data::Memory(_) | Data::File(_), _)) => range.start,
+        Some((Data::Zero, _)) => range.end,
+        Some((Data::Content(content, from), skip)) => {
+            hole_end(store, content, from + skip)? - from - skip + range.start
+        }
+        None if range.start >= base_bytes => range.end,
+        None => match hole_end(store, base, range.start)? {
+            end if end >= base_bytes => range.end,
+            end => end,
+        },
+    };
+    Ok(end.min(range.end))
+}
+
+impl Overlay {
+    /// The file's size, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.state().size_bytes
+    }
+
+    /// Whether the file differs, as far as is known, from its base.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.shared.state().is_changed()
+    }
+
+    /// What the overlay is based on.
+    #[must_use]
+    pub fn base(&self) -> Arc<Base> {
+        Arc::clone(&self.shared.state().base)
+    }
+
+    /// The file it belongs to.
+    #[must_use]
+    pub fn owner(&self) -> InodeId {
+        self.shared.state().owner
+    }
+
+    /// Says that it belongs to another file from now on: one that its own has become, or a copy.
+    pub fn set_owner(&self, owner: InodeId) {
+        let mut state = self.shared.state();
+        if state.owner != owner {
+            state.owner = owner;
+            state.epoch += 1;
+            state.edited();
+        }
+    }
+
+    /// About how many bytes on the disk or in memory the file takes, holes left out.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        let state = self.shared.state();
+        let parts = state.extents.parts(0..state.size_bytes);
+        let stored = |(range, data): &Part| match data {
+            Some((Data::Zero, _)) => 0,
+            Some(_) => range.end - range.start,
+            None => range.end.min(state.base_bytes).saturating_sub(range.start),
+        };
+        parts.iter().map(stored).sum()
+    }
+
+    /// Up to `len` bytes from `offset` on; fewer only at the end.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, ReadError> {
+        let state = self.shared.state();
+        let end = offset.saturating_add(len as u64).min(state.size_bytes);
+        if offset >= end {
+            return Ok(Vec::new());
+        }
+        let parts = state.extents.parts(offset..end);
+        let (base, base_bytes) = (Arc::clone(&state.base), state.base_bytes);
+        drop(state);
+        let mut buffer = vec![0; (end - offset) as usize];
+        read_parts(&self.shared.store, &base.content, base_bytes, parts, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Writes all of `bytes` at `offset`. The file grows where need be; a gap reads as zeros.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if only the disk's reserve is left; an input/output error, of the kind
+    /// "file too large", beyond what a file can have.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let end = end_of(offset, bytes.len() as u64)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let store = &self.shared.store.inner.bytes;
+        loop {
+            let mut state = self.shared.state();
+            if let Some(staging) = state.staging.clone() {
+                store.make_sure_of_room(bytes.len() as u64)?;
+                let file = store.files.get(staging.segment).map_err(failed)?;
+                file.write_all_at(bytes, offset).map_err(failed)?;
+                state.put(offset, bytes.len() as u64, Data::File(staging));
+                state.edited();
+                self.shared.account(&mut state);
+                return Ok(());
+            }
+            let generation = state.generation;
+            if state.extents.overwrite(offset, bytes, generation) {
+                state.edited();
+                return Ok(());
+            }
+            let total = store.memory_bytes.load(Ordering::Relaxed);
+            if state.extents.memory_bytes() + bytes.len() <= MEMORY_MAX_BYTES
+                && total + bytes.len() <= MEMORY_TOTAL_MAX_BYTES
+            {
+                let held = Data::Memory(Arc::new(bytes.to_vec()));
+                state.put(offset, end - offset, held);
+                state.edited();
+                self.shared.account(&mut state);
+                return Ok(());
+            }
+            drop(state);
+            self.give_staging()?;
+        }
+    }
+
+    /// Gives the overlay a file, and moves to it what is in memory.
+    fn give_staging(&self) -> Result<(), StoreError> {
+        let inner = &self.shared.store.inner;
+        let (bytes, database) = (&inner.bytes, &inner.database);
+        bytes.make_sure_of_room(0)?;
+        let segment = bytes.files.take(database)?;
+        let given = database.write(|handle| {
+            let mut state = self.shared.state();
+            if state.staging.is_some() {
+                return Ok(false);
+            }
+            table::set_kind(handle.sql(), segment, Kind::Staging)?;
+            state.staging = Some(Staging::new(segment, false));
+            let entry = Entry { extents: Extents::default(), ..state.entry() };
+            table::put_overlay(handle.sql(), self.shared.id, false, &entry.encode())?;
+            Ok(true)
+        });
+        match given {
+            Ok(true) => {}
+            Ok(false) => {
+                bytes.files.give_back(segment);
+                return Ok(());
+            }
+            Err(cause) => {
+                let mut state = self.shared.state();
+                state.staging.take_if(|staging| staging.segment == segment);
+                bytes.files.give_back(segment);
+                return Err(cause);
+            }
+        }
+        let mut state = self.shared.state();
+        let Some(staging) = state.staging.clone() else { return Ok(()) };
+        let file = bytes.files.get(staging.segment).map_err(failed)?;
+        for (offset, held) in state.extents.in_memory() {
+            file.write_all_at(&held, offset).map_err(failed)?;
+        }
+        state.extents.move_to(&staging);
+        self.shared.account(&mut state);
+        Ok(())
+    }
+
+    /// Sets the size. What is cut off is gone; what is added reads as zeros.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn truncate(&self, size_bytes: u64) -> Result<(), StoreError> {
+        end_of(size_bytes, 0)?;
+        let mut state = self.shared.state();
+        if size_bytes == state.size_bytes {
+            return Ok(());
+        }
+        if size_bytes < state.size_bytes {
+            let old = state.size_bytes;
+            state.extents.remove(size_bytes..old);
+            state.base_bytes = state.base_bytes.min(size_bytes);
+            state.least_bytes = state.least_bytes.min(size_bytes);
+            // An fsynced state that a crash may have to bring back keeps its bytes.
+            if let Some(staging) = state.staging.clone()
+                && !state.kept
+            {
+                let file = self.shared.store.inner.bytes.files.get(staging.segment);
+                let cut = file.and_then(|file| match file.metadata()?.len() > size_bytes {
+                    true => file.set_len(size_bytes),
+                    false => Ok(()),
+                });
+                cut.map_err(failed)?;
+            }
+        }
+        state.size_bytes = size_bytes;
+        state.edited();
+        self.shared.account(&mut state);
+        Ok(())
+    }
+
+    /// Turns a range, as far as it lies within the file, into a hole.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn punch(&self, offset: u64, len_bytes: u64) -> Result<(), StoreError> {
+        self.zero(offset, len_bytes, false)
+    }
+
+    /// Turns a range into zeros. The file grows to the range's end if `grow`; else what lies
+    /// beyond the file's end is left alone.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn zero(&self, offset: u64, len_bytes: u64, grow: bool) -> Result<(), StoreError> {
+        let end = if grow { end_of(offset, len_bytes)? } else { offset.saturating_add(len_bytes) };
+        let mut state = self.shared.state();
+        let inside = end.min(state.size_bytes);
+        if offset < inside {
+            state.put(offset, inside - offset, Data::Zero);
+            self.free_range(&state, offset..inside);
+        }
+        if grow {
+            state.size_bytes = state.size_bytes.max(end);
+        }
+        state.edited();
+        self.shared.account(&mut state);
+        Ok(())
+    }
+
+    /// Gives room on the disk back, where that loses nothing that a crash may bring back.
+    fn free_range(&self, state: &State, range: Range<u64>) {
+        let range = range.start.next_multiple_of(HOLE_ALIGN_BYTES)
+            ..range.end - range.end % HOLE_ALIGN_BYTES;
+        let Some(staging) = state.staging.as_ref().filter(|_| !state.kept) else { return };
+        if range.is_empty() {
+            return;
+        }
+        use rustix::fs::FallocateFlags as Flags;
+        let flags = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
+        let (start, len) = (range.start, range.end - range.start);
+        let punched =
+            self.shared.store.inner.bytes.files.get(staging.segment).and_then(|file| {
+                rustix::fs::fallocate(&*file, flags, start, len).map_err(Into::into)
+            });
+        if let Err(cause) = punched {
+            // The range reads as zeros all the same; it only takes room until it is published.
+            tracing::debug!(%cause, "a range of a staging file could not be freed");
+        }
+    }
+
+    /// Makes sure that a range can be written. Fails if there is no room for it now; the file
+    /// grows to the range's end if `grow`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn reserve(&self, offset: u64, len_bytes: u64, grow: bool) -> Result<(), StoreError> {
+        let end = end_of(offset, len_bytes)?;
+        self.shared.store.inner.bytes.make_sure_of_room(len_bytes)?;
+        let mut state = self.shared.state();
+        if grow && end > state.size_bytes {
+            state.size_bytes = end;
+            state.edited();
+        }
+        Ok(())
+    }
+
+    /// Puts a range of a version at `offset`, without copying a byte. The range is cut off at the
+    /// version's end; answers how many bytes it has.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn copy_content(
+        &self,
+        offset: u64,
+        source: &Content,
+        source_offset: u64,
+        len_bytes: u64,
+    ) -> Result<u64, StoreError> {
+        let len_bytes = len_bytes.min(source.size_bytes.saturating_sub(source_offset));
+        end_of(offset, len_bytes)?;
+        if len_bytes > 0 {
+            let mut state = self.shared.state();
+            let data = Data::Content(Arc::new(source.clone()), source_offset);
+            state.put(offset, len_bytes, data);
+            state.edited();
+            self.shared.account(&mut state);
+        }
+        Ok(len_bytes)
+    }
+
+    /// The next byte of data at or after `offset`; `None` if there is none.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the disk or the index fails.
+    pub fn next_data(&self, offset: u64) -> Result<Option<u64>, StoreError> {
+        self.seek(offset, true)
+    }
+
+    /// The next hole at or after `offset`, or the file's end; `None` from the end on.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the disk or the index fails.
+    pub fn next_hole(&self, offset: u64) -> Result<Option<u64>, StoreError> {
+        self.seek(offset, false)
+    }
+
+    fn seek(&self, offset: u64, data: bool) -> Result<Option<u64>, StoreError> {
+        let state = self.shared.state();
+        let size = state.size_bytes;
+        if offset >= size {
+            return Ok(None);
+        }
+        let parts = state.extents.parts(offset..size);
+        let (base, base_bytes) = (Arc::clone(&state.base), state.base_bytes);
+        drop(state);
+        let store = &self.shared.store;
+        for (range, source) in parts {
+            let mut at = range.start;
+            while at < range.end {
+                let part = rest_of(&range, source.as_ref(), at);
+                let zeros = zeros_of(store, &base.content, base_bytes, &part)?;
+                if (zeros == at) == data {
+                    return Ok(Some(at));
+                }
+                at = match zeros > at {
+                    true => zeros,
+                    false => self.data_end(&base.content, &part)?,
+                };
+            }
+        }
+        Ok(if data { None } else { Some(size) })
+    }
+
+    /// The end of the data, without holes, at the beginning of a part.
+    fn data_end(&self, base: &Content, part: &Part) -> Result<u64, StoreError> {
+        let (range, source) = part;
+        let (content, from) = match source {
+            None => (base, range.start),
+            Some((Data::Content(content, from), skip)) => (&**content, from + skip),
+            Some(_) => return Ok(range.end),
+        };
+        let store = &self.shared.store;
+        let snapshot = store.snapshot()?;
+        let mut pieces = Pieces::new(content, store.inner.bytes.reader(snapshot.sql()));
+        let mut at = from;
+        while at - from < range.end - range.start {
+            match pieces.seek(at).and_then(|()| pieces.next()) {
+                Ok(Some((begin, Piece::Chunk { len_bytes, .. }))) => {
+                    at = begin + u64::from(len_bytes);
+                }
+                Err(ReadError::Store(cause)) => return Err(cause),
+                Err(ReadError::Absent(_) | ReadError::Damaged(_)) => {
+                    pieces.skip_list();
+                    at = pieces.at();
+                }
+                Ok(_) => break,
+            }
+        }
+        Ok((range.start + (at - from)).min(range.end))
+    }
+
+    /// Makes the file's present state durable on this device: after a crash it comes back.
+    ///
+    /// # Errors
+    /// As [`Store::sync`].
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let store = &self.shared.store;
+        loop {
+            let state = self.shared.state();
+            if !state.unsynced {
+                return Ok(());
+            }
+            let (entry, edits, epoch) = (state.entry(), state.edits, state.epoch);
+            // What is published needs no state of its own.
+            let published = !state.is_changed() && !state.kept;
+            drop(state);
+            if published {
+                return self.synced(edits, epoch);
+            }
+            for segment in entry.extents.staging().keys() {
+                store.inner.bytes.files.sync(*segment)?;
+            }
+            let encoded = entry.encode();
+            let kept = store.inner.database.write(|handle| {
+                let mut state = self.shared.state();
+                if state.epoch != epoch {
+                    return Ok(false);
+                }
+                table::put_overlay(handle.sql(), self.shared.id, true, &encoded)?;
+                state.kept = true;
+                Ok(true)
+            })?;
+            if !kept {
+                continue;
+            }
+            return self.synced(edits, epoch);
+        }
+    }
+
+    fn synced(&self, edits: u64, epoch: u64) -> Result<(), StoreError> {
+        self.shared.store.sync()?;
+        let mut state = self.shared.state();
+        if state.edits == edits && state.epoch == epoch {
+            state.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// The present state, which later writes don't change. It is to be cut, published, and then
+    /// made the base with [`rebase`](Self::rebase).
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let mut state = self.shared.state();
+        let frozen = Frozen {
+            overlay: Arc::clone(&self.shared),
+            base: Arc::clone(&state.base),
+            base_bytes: state.base_bytes,
+            size_bytes: state.size_bytes,
+            extents: state.extents.clone(),
+            generation: state.generation,
+        };
+        state.frozen = Some(state.generation);
+        state.generation += 1;
+        state.least_bytes = state.size_bytes;
+        // Later writes go elsewhere: this file may become a segment.
+        state.staging = None;
+        frozen
+    }
+
+    /// Puts the version that the last frozen state has become under what was written since.
+    pub fn rebase(&self, base: Base) {
+        let mut state = self.shared.state();
+        let newer = state.newer();
+        let before = state.extents.staging();
+        let after = newer.staging();
+        let writing = state.staging.as_ref().map(|staging| staging.segment);
+        state.base_bytes = match state.frozen {
+            Some(_) => base.content.size_bytes.min(state.least_bytes),
+            None => base.content.size_bytes.min(state.base_bytes),
+        };
+        state.extents = newer;
+        state.base = Arc::new(base);
+        state.frozen = None;
+        state.epoch += 1;
+        state.unsynced = true;
+        if state.extents.is_empty() && state.size_bytes == state.base_bytes {
+            state.kept = false;
+        }
+        self.shared.account(&mut state);
+        drop(state);
+        let left = |(segment, staging): (u64, Arc<Staging>)| {
+            (!after.contains_key(&segment) && writing != Some(segment)).then_some(staging)
+        };
+        self.shared.store.inner.bytes.discard(before.into_iter().filter_map(left));
+    }
+
+    /// Ends the overlay: what was written and is not in a version is gone. Later calls are of no
+    /// use.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails; the overlay may then come back after a crash.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        let store = &self.shared.store;
+        let mut staging = store.inner.database.write(|handle| {
+            table::delete_overlay(handle.sql(), self.shared.id)?;
+            let mut state = self.shared.state();
+            state.epoch += 1;
+            let mut staging = state.extents.staging();
+            if let Some(writing) = state.staging.take() {
+                staging.insert(writing.segment, writing);
+            }
+            state.extents = Extents::default();
+            state.base_bytes = 0;
+            state.size_bytes = 0;
+            state.unsynced = false;
+            self.shared.account(&mut state);
+            Ok(staging)
+        })?;
+        store.inner.bytes.discard(std::mem::take(&mut staging).into_values());
+        Ok(())
+    }
+}
+
+/// A part from `at` on.
+fn rest_of(range: &Range<u64>, source: Option<&(Data, u64)>, at: u64) -> Part {
+    let rest = source.map(|(data, skip)| (data.clone(), skip + at - range.start));
+    (at..range.end, rest)
+}
+
+impl Transaction<'_> {
+    /// Notes that `frozen` is published as the content of `base` in this transaction: after a
+    /// crash only what was written since comes back. [`Overlay::rebase`] is to follow the commit,
+    /// and no [`Overlay::sync`] may come in between.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn overlay_published(&mut self, frozen: &Frozen, base: &Base) -> Result<(), StoreError> {
+        let mut state = frozen.overlay.state();
+        state.epoch += 1;
+        let newer = state.extents.newer_than(frozen.generation);
+        let base_bytes = base.content.size_bytes.min(state.least_bytes);
+        if newer.is_empty() && state.staging.is_none() && state.size_bytes == base_bytes {
+            return table::delete_overlay(self.sql(), frozen.overlay.id);
+        }
+        let entry =
+            Entry { base: Arc::new(base.clone()), base_bytes, extents: newer, ..state.entry() };
+        table::update_overlay(self.sql(), frozen.overlay.id, &entry.encode())
+    }
+}

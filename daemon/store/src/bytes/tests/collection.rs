@@ -1,0 +1,114 @@
+//! Collecting garbage.
+
+use super::*;
+use crate::bytes::Collected;
+use std::sync::mpsc;
+
+const NOW: WallMs = WallMs(1_000_000_000);
+const DAY_MS: u64 = 86_400_000;
+
+fn collect(store: &Store) -> Collected {
+    store.collect(NOW, DAY_MS).unwrap()
+}
+
+fn cut(store: &Store, bytes: &[u8]) -> Cut {
+    let overlay = overlay_with(store, bytes);
+    let cut = store.cut(&overlay.freeze()).unwrap();
+    overlay.discard().unwrap();
+    cut
+}
+
+#[test]
+fn what_nothing_names_is_given_back() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    publish(store, 1, &cut(store, &noise(1, 6 << 20)));
+    let named = described(&noise(1, 6 << 20));
+    let unnamed = cut(store, &noise(2, 6 << 20)).content.clone();
+    let collected = collect(store);
+    assert_eq!(collected.segments, 1);
+    assert!(collected.freed_bytes >= 6 << 20 && collected.chunk_bytes >= 6 << 20);
+    assert_eq!(read_all(store, &named), noise(1, 6 << 20));
+    assert!(!store.absent(&unnamed, 0..u64::MAX, 1).unwrap().is_empty());
+    let scratch = scratch.killed();
+    assert_eq!(read_all(&scratch.store, &named), noise(1, 6 << 20));
+    assert_eq!(collect(&scratch.store), Collected::default(), "nothing is left to collect");
+}
+
+#[test]
+fn overlays_keep_what_they_refer_to() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    let (bytes, copied) = (noise(1, 3 << 20), noise(2, 3 << 20));
+    let based = cut(store, &bytes).content.clone();
+    let referred = cut(store, &copied).content.clone();
+    let overlay = store.overlay(InodeId(dot(1)), base(based)).unwrap();
+    overlay.copy_content(1 << 20, &referred, 0, 1 << 20).unwrap();
+    assert_eq!(collect(store).chunks, 0);
+    overlay.sync().unwrap();
+    drop(overlay);
+    let scratch = scratch.killed();
+    assert_eq!(collect(&scratch.store).chunks, 0, "as those that a crash left do");
+    let recovered = scratch.store.recovered().unwrap().pop().unwrap();
+    let mut model = bytes;
+    model[1 << 20..2 << 20].copy_from_slice(&copied[..1 << 20]);
+    assert!(recovered.overlay.read(0, 3 << 20).unwrap() == model);
+    recovered.overlay.discard().unwrap();
+    drop(recovered);
+    assert!(collect(&scratch.store).chunks > 0);
+}
+
+#[test]
+fn superseded_versions_stay_as_long_as_their_retention() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    let content = cut(store, &noise(1, 1 << 20)).content.clone();
+    let version = file(1, content.clone()).inode.versions.into_values().next().unwrap();
+    store
+        .write(|transaction| {
+            let superseded = kith_core::index::Retired::Superseded;
+            transaction.retire(InodeId(dot(1)), &version, superseded, NOW)
+        })
+        .unwrap();
+    assert_eq!(store.collect(WallMs(NOW.0 + DAY_MS), DAY_MS).unwrap().chunks, 0);
+    assert_eq!(read_all(store, &content), noise(1, 1 << 20));
+    assert!(store.collect(WallMs(NOW.0 + DAY_MS + 1), DAY_MS).unwrap().chunks > 0);
+}
+
+#[test]
+fn a_segment_with_little_alive_is_rewritten() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    let mut bytes = noise(1, 8 << 20);
+    drop(cut(store, &bytes));
+    // The first part stays, as another file.
+    bytes.truncate(1 << 20);
+    publish(store, 1, &cut(store, &bytes));
+    let collected = collect(store);
+    assert_eq!(collected.segments, 1, "{collected:?}");
+    assert!(collected.freed_bytes >= 8 << 20);
+    assert_eq!(read_all(store, &described(&bytes)), bytes);
+    let scratch = scratch.killed();
+    assert_eq!(read_all(&scratch.store, &described(&bytes)), bytes);
+}
+
+#[test]
+fn nothing_is_collected_between_a_cut_and_its_publication() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    let cut = cut(store, &noise(1, 1 << 20));
+    let (started, starts) = mpsc::channel();
+    let collector = {
+        let store = store.clone();
+        std::thread::spawn(move || {
+            started.send(()).unwrap();
+            collect(&store)
+        })
+    };
+    starts.recv().unwrap();
+    publish(store, 1, &cut);
+    let content = cut.content.clone();
+    drop(cut);
+    assert_eq!(collector.join().unwrap().chunks, 0);
+    assert_eq!(read_all(store, &content), noise(1, 1 << 20));
+}
