@@ -263,7 +263,7 @@ impl Steward for Caretaker {
                 "Make room on the disk under Kith's data: intake stops when it is full.",
             )),
             Ok(room) => {
-                checks.push(Check::ok("disk", format!("{} GiB free", room.free_bytes >> 30)))
+                checks.push(Check::ok("disk", format!("{} GiB free", room.free_bytes >> 30)));
             }
             Err(error) => checks.push(Check::bad(
                 "disk",

@@ -238,7 +238,7 @@ fn upkeep(share: &Share, stopping: &watch::Receiver<bool>) {
             match share.store.collect(context().now, RETENTION_MS) {
                 Ok(found) => tracing::info!(?found, "garbage was collected"),
                 Err(error) => {
-                    tracing::error!(cause = %kith_error_chain(&error), "garbage can't be collected")
+                    tracing::error!(cause = %kith_error_chain(&error), "garbage can't be collected");
                 }
             }
         }

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 
 /// How often at most a device is told how much is missing here.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
+/// How often at most the log is looked through for what is new.
+const ROUND_EVERY: Duration = Duration::from_millis(2);
 /// How long a device may take to open its stream.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -59,7 +61,10 @@ pub(super) async fn exchange(
 ) -> Result<(), ExchangeError> {
     let (session, hello) = {
         let (share, device) = (Arc::clone(&share), peer.device);
+        // A device that has just joined may be linked before whoever asked for it hears of it.
+        let circle_share = peers.circle.share().id;
         blocking(move || {
+            share.adopt(circle_share)?;
             let snapshot = share.store.snapshot()?;
             let opened = Session::open(&snapshot, device)?;
             share.store.sync()?;
@@ -90,9 +95,12 @@ async fn write_all(
 ) -> Result<(), ExchangeError> {
     let mut changed = share.watch();
     let mut told = None;
+    let mut untold = true;
     let mut tick = tokio::time::interval(STATUS_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        // What changes in quick succession goes together.
+        let round = tokio::time::Instant::now() + ROUND_EVERY;
         changed.mark_unchanged();
         loop {
             let (share, session) = (Arc::clone(share), Arc::clone(session));
@@ -113,14 +121,17 @@ async fn write_all(
         for chunks in announcements(peer) {
             write(&mut send, &Message::Announce { chunks }).await?;
         }
+        tokio::time::sleep_until(round).await;
         tokio::select! {
             changed = changed.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
+                untold = true;
             }
             () = peer.wake.notified() => {}
-            _ = tick.tick() => {
+            _ = tick.tick(), if untold => {
+                untold = false;
                 let share = Arc::clone(share);
                 let status = blocking(move || share.progress()).await?;
                 if told.as_ref() != Some(&status) {

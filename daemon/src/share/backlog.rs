@@ -2,13 +2,15 @@
 
 use super::fetches::Urgency;
 use super::{Share, kith_error_chain};
+use kith_core::content::Content;
 use kith_core::exchange::full_knowledge;
 use kith_core::id::{ChunkId, Dot, InodeId};
 use kith_core::index::IndexRead;
 use kith_core::wire::Message;
 use kith_store::StoreError;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How many chunks are wanted in the background before more versions are looked at.
 const LOW_WATER: usize = 2_048;
@@ -19,6 +21,10 @@ const CHUNKS_A_VERSION: usize = 1_024;
 /// How many versions are read from the index at once.
 const VERSIONS_A_READ: usize = 256;
 
+/// How often the index is told how much of the versions under way is still missing.
+const RECOUNT_EVERY: Duration = Duration::from_millis(400);
+
+/// A version, and the file that it is one of.
 type VersionKey = (InodeId, Dot);
 
 /// The versions that are being completed.
@@ -35,12 +41,53 @@ struct Active {
     waiting: HashMap<ChunkId, Vec<VersionKey>>,
     /// Up to where the index's list was read.
     after: u64,
+    /// When the index was last told how much is still missing.
+    recounted_at: Option<Instant>,
 }
 
-#[derive(Default)]
+/// What one version lacks.
 struct Outstanding {
-    chunks: BTreeSet<ChunkId>,
-    content: Option<Arc<kith_core::content::Content>>,
+    content: Arc<Content>,
+    /// The chunks that were asked for and haven't arrived, with their lengths.
+    chunks: BTreeMap<ChunkId, u32>,
+    /// How many bytes it lacks, as far as the index has been told.
+    told_bytes: u64,
+    /// How many have arrived since.
+    arrived_bytes: u64,
+}
+
+impl Active {
+    /// Takes note of chunks that arrived, and answers the versions that now lack none of those
+    /// that were asked for.
+    fn take_in(&mut self, chunks: Vec<ChunkId>) -> Vec<VersionKey> {
+        let mut ready = Vec::new();
+        for chunk in chunks {
+            for version in self.waiting.remove(&chunk).unwrap_or_default() {
+                let Some(left) = self.left.get_mut(&version) else { continue };
+                left.arrived_bytes += left.chunks.remove(&chunk).map_or(0, u64::from);
+                if left.chunks.is_empty() {
+                    ready.push(version);
+                }
+            }
+        }
+        ready
+    }
+
+    /// How much each version still lacks of which some has arrived since the index was last told.
+    fn counts(&mut self) -> Vec<(VersionKey, u64)> {
+        if self.recounted_at.is_some_and(|at| at.elapsed() < RECOUNT_EVERY) {
+            return Vec::new();
+        }
+        self.recounted_at = Some(Instant::now());
+        let moved = self.left.iter_mut().filter(|(_, left)| left.arrived_bytes > 0);
+        let counts = moved.map(|(version, left)| {
+            // A version isn't done before it was found to be.
+            left.told_bytes = left.told_bytes.saturating_sub(left.arrived_bytes).max(1);
+            left.arrived_bytes = 0;
+            (*version, left.told_bytes)
+        });
+        counts.collect()
+    }
 }
 
 impl Share {
@@ -62,23 +109,12 @@ impl Share {
 
     fn look_through(&self) -> Result<(), StoreError> {
         let mut active = self.backlog.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ready = Vec::new();
-        for chunk in self.fetches.take_finished() {
-            for version in active.waiting.remove(&chunk).unwrap_or_default() {
-                let Some(left) = active.left.get_mut(&version) else { continue };
-                left.chunks.remove(&chunk);
-                if left.chunks.is_empty() {
-                    ready.push(version);
-                }
-            }
-        }
+        let active = &mut *active;
         let mut done = Vec::new();
-        for version in ready {
-            let Some(content) = active.left.get(&version).and_then(|left| left.content.clone())
-            else {
-                continue;
-            };
-            self.look_at(&mut active, version, &content, &mut done)?;
+        for version in active.take_in(self.fetches.take_finished()) {
+            let Some(left) = active.left.get(&version) else { continue };
+            let content = Arc::clone(&left.content);
+            self.look_at(active, version, &content, &mut done)?;
         }
         if active.left.is_empty() {
             // Whatever was added or dropped meanwhile is found by reading the list from its start.
@@ -94,19 +130,25 @@ impl Share {
                     continue;
                 }
                 let content = Arc::new(row.content);
-                active.left.insert(
-                    version,
-                    Outstanding { content: Some(Arc::clone(&content)), ..Outstanding::default() },
-                );
-                self.look_at(&mut active, version, &content, &mut done)?;
+                let left = Outstanding {
+                    content: Arc::clone(&content),
+                    chunks: BTreeMap::new(),
+                    told_bytes: row.absent_bytes,
+                    arrived_bytes: 0,
+                };
+                active.left.insert(version, left);
+                self.look_at(active, version, &content, &mut done)?;
             }
         }
-        drop(active);
-        if done.is_empty() {
+        let counts = active.counts();
+        if done.is_empty() && counts.is_empty() {
             return Ok(());
         }
         self.store.write(|tx| {
-            done.iter().try_for_each(|(inode, version)| tx.mark_complete(*inode, *version))
+            done.iter().try_for_each(|(inode, version)| tx.mark_complete(*inode, *version))?;
+            counts
+                .iter()
+                .try_for_each(|((inode, version), left)| tx.recount(*inode, *version, *left))
         })?;
         self.announce();
         Ok(())
@@ -117,7 +159,7 @@ impl Share {
         &self,
         active: &mut Active,
         version: VersionKey,
-        content: &kith_core::content::Content,
+        content: &Content,
         done: &mut Vec<VersionKey>,
     ) -> Result<(), StoreError> {
         let absent = self.store.absent(content, 0..content.size_bytes, CHUNKS_A_VERSION)?;
@@ -127,7 +169,7 @@ impl Share {
             return Ok(());
         }
         if let Some(left) = active.left.get_mut(&version) {
-            left.chunks = absent.iter().map(|(chunk, _)| *chunk).collect();
+            left.chunks = absent.iter().copied().collect();
         }
         for (chunk, _) in &absent {
             let waiting = active.waiting.entry(*chunk).or_default();

@@ -54,9 +54,9 @@ impl PublishQueue {
         let small = file.shape().0 <= SMALL_MAX_BYTES;
         let mut waiting = self.lock();
         if small {
-            waiting.small.push_back(file)
+            waiting.small.push_back(file);
         } else {
-            waiting.large.push_back(file)
+            waiting.large.push_back(file);
         }
         drop(waiting);
         self.arrived.notify_all();
