@@ -3,7 +3,8 @@
 use super::ReadError;
 use super::cutter::Source;
 use super::extent::{Data, Extents, Staging};
-use super::overlay::{Base, Shared, read_parts, zeros_of};
+use super::overlay::{Base, Shared, read_parts};
+use super::seek::zeros_of;
 use kith_core::content::{Content, HOLE_ALIGN_BYTES};
 use std::ops::Range;
 use std::sync::Arc;

@@ -17,6 +17,7 @@ mod read;
 mod record;
 mod room;
 mod salvage;
+mod seek;
 mod table;
 #[cfg(test)]
 mod tests;
