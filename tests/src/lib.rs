@@ -10,6 +10,7 @@ pub mod notice;
 pub mod pulse;
 pub mod random;
 pub mod reference;
+pub mod replicas;
 pub mod scratch;
 pub mod simulator;
 pub mod source;

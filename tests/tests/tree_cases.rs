@@ -1,50 +1,17 @@
 //! Small trees, each changed on two devices at once, and what both show after that.
-
-mod tree_world;
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use kith_core::effect::Effect;
 use kith_core::id::{Dot, InodeId};
 use kith_core::index::IndexRead;
 use kith_core::operation::{Operation, OperationError, RenameMode};
-use kith_core::register::{Kind, Owner};
+use kith_core::register::Kind;
 use kith_core::vector::VersionVector;
-use tree_world::{Replica, World, name};
+use kith_tests::replicas::{Replica, World, name};
 
 const ROOT: InodeId = InodeId::ROOT;
 /// 2023-11-14, which all clocks here begin at.
 const TIME: &str = "2023-11-14 22.13.";
-
-impl Replica {
-    fn create(&mut self, parent: InodeId, at: &str, kind: Kind) -> InodeId {
-        let (user, group) = (Owner::Person, Owner::Person);
-        let operation =
-            Operation::Create { parent, name: name(at), kind, mode: 0o644, user, group };
-        self.apply(operation).unwrap().node.unwrap().key()
-    }
-
-    /// A file of its own, complete.
-    fn write(&mut self, parent: InodeId, at: &str, number: u8) {
-        let inode = self.create(parent, at, Kind::File);
-        self.publish(inode, VersionVector::new(), number).unwrap();
-    }
-
-    /// A new version of the file, made from the one that is shown.
-    fn edit(&mut self, inode: InodeId, number: u8) {
-        let context = self.shown_context(inode);
-        self.publish(inode, context, number).unwrap();
-    }
-
-    fn remove(&mut self, parent: InodeId, at: &str) {
-        let row = self.index.shown(parent, &name(at)).unwrap().expect("the name is shown");
-        let directory = self.kind(row.node) == Kind::Directory;
-        self.apply(Operation::Remove { parent, name: name(at), directory }).unwrap();
-    }
-
-    fn rename(&mut self, from: (InodeId, &str), to: (InodeId, &str)) {
-        let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
-        self.apply(Operation::Rename { from, to, mode: RenameMode::Replace }).unwrap();
-    }
-}
 
 struct Case {
     what: &'static str,

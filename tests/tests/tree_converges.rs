@@ -1,20 +1,19 @@
 //! Random steps on two and three devices: the view that is kept up is the one that the registers
 //! make, after every step; devices that heard of everything show the same; and nothing that was
 //! saved is lost.
-
-mod tree_world;
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use kith_core::id::InodeId;
 use kith_core::index::{IndexRead, Node, Shown};
 use kith_core::name::EntryName;
 use kith_core::operation::{AttributeChange, Operation, RenameMode};
 use kith_core::register::{Kind, Owner};
+use kith_tests::replicas::{Replica, World, name};
 use proptest::prelude::*;
-use tree_world::{Replica, World, name};
 
 /// One random step. Numbers choose among what there is.
-#[derive(Clone, Debug)]
-pub enum Step {
+#[derive(Clone, Copy, Debug)]
+enum Step {
     Create {
         at: usize,
         parent: usize,
@@ -94,142 +93,140 @@ fn chosen_name(number: u8) -> EntryName {
     name(names[usize::from(number) % names.len()])
 }
 
-impl World {
-    pub fn step(&mut self, step: Step) {
-        let count = self.replicas.len();
-        let at = match &step {
-            Step::Send { to, .. } | Step::SendAll { to, .. } => to % count,
-            Step::Create { at, .. }
-            | Step::Link { at, .. }
-            | Step::Remove { at, .. }
-            | Step::Rename { at, .. }
-            | Step::RenameOver { at, .. }
-            | Step::Chmod { at, .. }
-            | Step::Open { at, .. }
-            | Step::Publish { at, .. }
-            | Step::Settle { at, .. }
-            | Step::Abandon { at, .. }
-            | Step::Clock { at, .. } => at % count,
-        };
-        match step {
-            Step::Send { from, seed, part, .. } => {
-                let mut registers = self.replicas[from % count].index.registers();
-                shuffle(&mut registers, seed);
-                registers.truncate(part % (registers.len() + 1));
-                self.replicas[at].receive(registers);
-            }
-            Step::SendAll { from, .. } => {
-                let registers = self.replicas[from % count].index.registers();
-                self.replicas[at].receive(registers);
-            }
-            Step::Clock { ahead_ms, .. } => self.replicas[at].now += ahead_ms,
-            step => self.operate(at, step),
+fn take(world: &mut World, step: Step) {
+    let count = world.replicas.len();
+    let at = match &step {
+        Step::Send { to, .. } | Step::SendAll { to, .. } => to % count,
+        Step::Create { at, .. }
+        | Step::Link { at, .. }
+        | Step::Remove { at, .. }
+        | Step::Rename { at, .. }
+        | Step::RenameOver { at, .. }
+        | Step::Chmod { at, .. }
+        | Step::Open { at, .. }
+        | Step::Publish { at, .. }
+        | Step::Settle { at, .. }
+        | Step::Abandon { at, .. }
+        | Step::Clock { at, .. } => at % count,
+    };
+    match step {
+        Step::Send { from, seed, part, .. } => {
+            let mut registers = world.replicas[from % count].index.registers();
+            shuffle(&mut registers, seed);
+            registers.truncate(part % (registers.len() + 1));
+            world.replicas[at].receive(registers);
         }
-        self.replicas[at].check();
+        Step::SendAll { from, .. } => {
+            let registers = world.replicas[from % count].index.registers();
+            world.replicas[at].receive(registers);
+        }
+        Step::Clock { ahead_ms, .. } => world.replicas[at].now += ahead_ms,
+        step => operate(world, at, step),
     }
+    world.replicas[at].check();
+}
 
-    fn operate(&mut self, at: usize, step: Step) {
-        let replica = &mut self.replicas[at];
-        let rows: Vec<Shown> = replica.index.view().cloned().collect();
-        let mut parents = vec![InodeId::ROOT];
-        let is_directory = |row: &&Shown| replica.kind(row.node) == Kind::Directory;
-        parents.extend(rows.iter().filter(is_directory).map(|row| row.node.key()));
-        let parent = |number: usize| parents[number % parents.len()];
-        let files = replica.index.inodes().filter(|state| state.inode.kind == Kind::File);
-        let files: Vec<InodeId> = files.map(|state| state.inode.id).collect();
-        let operation = match step {
-            Step::Create { parent: number, name, kind, .. } => {
-                let kind = match kind % 8 {
-                    0..4 => Kind::File,
-                    4..7 => Kind::Directory,
-                    _ => Kind::Symlink(Box::new([b'x', kind])),
-                };
-                let (user, group) = (Owner::Person, Owner::Person);
-                let (parent, name) = (parent(number), chosen_name(name));
-                Operation::Create { parent, name, kind, mode: 0o755, user, group }
-            }
-            Step::Link { row, parent: number, name, .. } => {
-                let Some(row) = pick(&rows, row) else { return };
-                let (parent, name) = (parent(number), chosen_name(name));
-                Operation::Link { node: row.node, parent, name }
-            }
-            Step::Remove { row, .. } => {
-                let Some(row) = pick(&rows, row) else { return };
-                let directory = replica.kind(row.node) == Kind::Directory;
-                Operation::Remove { parent: row.parent, name: row.name, directory }
-            }
-            Step::Rename { row, parent: number, name, mode, .. } => {
-                let Some(row) = pick(&rows, row) else { return };
-                let to = (parent(number), chosen_name(name));
-                Operation::Rename { from: (row.parent, row.name), to, mode }
-            }
-            Step::RenameOver { row, target, mode, .. } => {
-                let Some(row) = pick(&rows, row) else { return };
-                let Some(target) = pick(&rows, target) else { return };
-                let (from, to) = ((row.parent, row.name), (target.parent, target.name));
-                Operation::Rename { from, to, mode }
-            }
-            Step::Chmod { row, mode, .. } => {
-                let Some(row) = pick(&rows, row) else { return };
-                let change = AttributeChange { mode: Some(mode), ..AttributeChange::default() };
-                Operation::SetAttributes { node: row.node, change }
-            }
-            Step::Settle { row, .. } => {
-                let Some(row) = pick(&rows, row) else { return };
-                Operation::Settle { node: row.node }
-            }
-            Step::Open { row, .. } => {
-                let Some(row) = pick(&rows, row) else { return };
-                if replica.kind(row.node) == Kind::File {
-                    let node = replica.apply(Operation::Settle { node: row.node }).unwrap().node;
-                    let inode = node.unwrap().key();
-                    let context = replica.shown_context(inode);
-                    replica.bases.insert(inode, context);
-                }
-                return;
-            }
-            Step::Publish { file, content, .. } => {
-                if let Some(file) = pick(&files, file) {
-                    self.publish(at, file, content % 8);
-                }
-                return;
-            }
-            Step::Abandon { file, .. } => {
-                let Some(inode) = pick(&files, file) else { return };
-                Operation::Abandon { inode }
-            }
-            Step::Send { .. } | Step::SendAll { .. } | Step::Clock { .. } => return,
-        };
-        let before = replica.lines();
-        let shown = |replica: &Replica, at: &(InodeId, EntryName)| {
-            replica.index.shown(at.0, &at.1).unwrap().map(|row| row.node.key())
-        };
-        let told = operation.clone();
-        match replica.apply(operation) {
-            Ok(applied) => match told {
-                Operation::Create { parent, name, .. } | Operation::Link { parent, name, .. } => {
-                    let node = applied.node.map(Node::key);
-                    assert_eq!(shown(replica, &(parent, name)), node, "what was made is shown");
-                }
-                Operation::Remove { parent, name, .. } => {
-                    assert_eq!(shown(replica, &(parent, name)), None, "what was removed is gone");
-                }
-                Operation::Rename { from, to, mode } if from != to => {
-                    // Two names of one file both stay.
-                    let node = applied.node.map(Node::key);
-                    let stayed = shown(replica, &from) == node;
-                    assert_eq!(shown(replica, &to), node, "what was moved is where it should be");
-                    if mode != RenameMode::Exchange && !stayed {
-                        assert_eq!(shown(replica, &from), None, "and not where it was");
-                    }
-                }
-                Operation::Settle { .. } => {
-                    assert_eq!(replica.lines(), before, "settling changes nothing that is seen");
-                }
-                _ => {}
-            },
-            Err(_) => assert_eq!(replica.lines(), before),
+fn operate(world: &mut World, at: usize, step: Step) {
+    let replica = &mut world.replicas[at];
+    let rows: Vec<Shown> = replica.index.view().cloned().collect();
+    let mut parents = vec![InodeId::ROOT];
+    let is_directory = |row: &&Shown| replica.kind(row.node) == Kind::Directory;
+    parents.extend(rows.iter().filter(is_directory).map(|row| row.node.key()));
+    let parent = |number: usize| parents[number % parents.len()];
+    let files = replica.index.inodes().filter(|state| state.inode.kind == Kind::File);
+    let files: Vec<InodeId> = files.map(|state| state.inode.id).collect();
+    let operation = match step {
+        Step::Create { parent: number, name, kind, .. } => {
+            let kind = match kind % 8 {
+                0..4 => Kind::File,
+                4..7 => Kind::Directory,
+                _ => Kind::Symlink(Box::new([b'x', kind])),
+            };
+            let (user, group) = (Owner::Person, Owner::Person);
+            let (parent, name) = (parent(number), chosen_name(name));
+            Operation::Create { parent, name, kind, mode: 0o755, user, group }
         }
+        Step::Link { row, parent: number, name, .. } => {
+            let Some(row) = pick(&rows, row) else { return };
+            let (parent, name) = (parent(number), chosen_name(name));
+            Operation::Link { node: row.node, parent, name }
+        }
+        Step::Remove { row, .. } => {
+            let Some(row) = pick(&rows, row) else { return };
+            let directory = replica.kind(row.node) == Kind::Directory;
+            Operation::Remove { parent: row.parent, name: row.name, directory }
+        }
+        Step::Rename { row, parent: number, name, mode, .. } => {
+            let Some(row) = pick(&rows, row) else { return };
+            let to = (parent(number), chosen_name(name));
+            Operation::Rename { from: (row.parent, row.name), to, mode }
+        }
+        Step::RenameOver { row, target, mode, .. } => {
+            let Some(row) = pick(&rows, row) else { return };
+            let Some(target) = pick(&rows, target) else { return };
+            let (from, to) = ((row.parent, row.name), (target.parent, target.name));
+            Operation::Rename { from, to, mode }
+        }
+        Step::Chmod { row, mode, .. } => {
+            let Some(row) = pick(&rows, row) else { return };
+            let change = AttributeChange { mode: Some(mode), ..AttributeChange::default() };
+            Operation::SetAttributes { node: row.node, change }
+        }
+        Step::Settle { row, .. } => {
+            let Some(row) = pick(&rows, row) else { return };
+            Operation::Settle { node: row.node }
+        }
+        Step::Open { row, .. } => {
+            let Some(row) = pick(&rows, row) else { return };
+            if replica.kind(row.node) == Kind::File {
+                let node = replica.apply(Operation::Settle { node: row.node }).unwrap().node;
+                let inode = node.unwrap().key();
+                let context = replica.shown_context(inode);
+                replica.bases.insert(inode, context);
+            }
+            return;
+        }
+        Step::Publish { file, content, .. } => {
+            if let Some(file) = pick(&files, file) {
+                world.publish(at, file, content % 8);
+            }
+            return;
+        }
+        Step::Abandon { file, .. } => {
+            let Some(inode) = pick(&files, file) else { return };
+            Operation::Abandon { inode }
+        }
+        Step::Send { .. } | Step::SendAll { .. } | Step::Clock { .. } => return,
+    };
+    let before = replica.lines();
+    let shown = |replica: &Replica, at: &(InodeId, EntryName)| {
+        replica.index.shown(at.0, &at.1).unwrap().map(|row| row.node.key())
+    };
+    let told = operation.clone();
+    match replica.apply(operation) {
+        Ok(applied) => match told {
+            Operation::Create { parent, name, .. } | Operation::Link { parent, name, .. } => {
+                let node = applied.node.map(Node::key);
+                assert_eq!(shown(replica, &(parent, name)), node, "what was made is shown");
+            }
+            Operation::Remove { parent, name, .. } => {
+                assert_eq!(shown(replica, &(parent, name)), None, "what was removed is gone");
+            }
+            Operation::Rename { from, to, mode } if from != to => {
+                // Two names of one file both stay.
+                let node = applied.node.map(Node::key);
+                let stayed = shown(replica, &from) == node;
+                assert_eq!(shown(replica, &to), node, "what was moved is where it should be");
+                if mode != RenameMode::Exchange && !stayed {
+                    assert_eq!(shown(replica, &from), None, "and not where it was");
+                }
+            }
+            Operation::Settle { .. } => {
+                assert_eq!(replica.lines(), before, "settling changes nothing that is seen");
+            }
+            _ => {}
+        },
+        Err(_) => assert_eq!(replica.lines(), before),
     }
 }
 
@@ -282,7 +279,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn run(count: usize, steps: Vec<Step>) {
     let mut world = World::new(count);
     for step in steps {
-        world.step(step);
+        take(&mut world, step);
     }
     world.heal();
     world.check_healed();

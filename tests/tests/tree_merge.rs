@@ -1,5 +1,6 @@
 //! Merging registers is a join, whatever their states: order, repetition and detours do not
 //! matter.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use kith_core::clock::{Hlc, Stamp};
 use kith_core::content::Content;

@@ -33,7 +33,9 @@ pub fn receive<I: Index>(
 impl<I: Index> Transaction<'_, I> {
     fn receive_inode(&mut self, mut inode: Inode) -> Result<(), I::Error> {
         let id = inode.id;
-        if id == InodeId::ROOT && inode.kind != Kind::Directory {
+        let is_rootless = id == InodeId::ROOT && inode.kind != Kind::Directory;
+        // A file leaves its device with a version, or not at all.
+        if is_rootless || inode.is_withheld() {
             return Ok(());
         }
         if inode.kind != Kind::File {
@@ -42,10 +44,6 @@ impl<I: Index> Transaction<'_, I> {
         inode.drop_covered();
         self.catch_up(inode.latest_hlc());
         let Some(mine) = self.inode(id)? else {
-            // A file leaves its device with a version, or not at all.
-            if inode.is_withheld() {
-                return Ok(());
-            }
             return self.write_inode(InodeState { inode, logged: 0 });
         };
         if mine.inode.is_withheld() {
@@ -53,7 +51,10 @@ impl<I: Index> Transaction<'_, I> {
         }
         let mut merged = (*mine).clone();
         let change = merged.inode.merge(inode);
-        if change.changed {
+        if merged.inode.kind != Kind::File {
+            merged.inode.versions.clear();
+        }
+        if merged.inode != mine.inode {
             self.retire(id, &change.superseded)?;
             self.write_inode(merged)?;
         }

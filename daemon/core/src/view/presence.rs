@@ -64,6 +64,20 @@ impl<I: Index> Transaction<'_, I> {
             }
             self.derive_entries(directory, &BTreeMap::new(), false, &mut unsure)?;
         }
+        self.part_absent()
+    }
+
+    /// Shows directories that went as themselves again.
+    fn part_absent(&mut self) -> Result<(), I::Error> {
+        for directory in core::mem::take(&mut self.moved) {
+            if self.representative(directory)? == directory {
+                continue;
+            }
+            let entry = self.entry_of(directory)?;
+            if !self.is_directory(directory)? || !entry.is_some_and(|entry| entry.present) {
+                self.set_representative(directory, directory)?;
+            }
+        }
         Ok(())
     }
 
@@ -91,7 +105,8 @@ impl<I: Index> Transaction<'_, I> {
     /// For each directory whose way up may have changed, the directory it is shown in.
     fn break_cycles(&mut self) -> Result<BTreeMap<InodeId, InodeId>, I::Error> {
         let mut shown_in = BTreeMap::new();
-        for directory in core::mem::take(&mut self.moved) {
+        // They are kept until it is known which of them are present.
+        for directory in self.moved.clone() {
             if shown_in.contains_key(&directory) {
                 continue;
             }
@@ -106,9 +121,10 @@ impl<I: Index> Transaction<'_, I> {
                 let parent = if cut { InodeId::ROOT } else { entry.entry.place.parent };
                 shown_in.insert(*member, parent);
             }
-            if cycle.is_empty()
-                && let Some(entry) = self.entry_of(directory)?
-            {
+            if !cycle.is_empty() {
+                continue;
+            }
+            if let Some(entry) = self.entry_of(directory)? {
                 shown_in.insert(directory, entry.entry.place.parent);
             }
         }
@@ -178,8 +194,10 @@ impl<I: Index> Transaction<'_, I> {
         if left != came {
             unsure.extend(left.into_iter().chain(came));
         }
-        if is.is_none() && was.is_some() && self.is_directory(now.entry.inode)? {
-            self.set_representative(now.entry.inode, now.entry.inode)?;
+        if let Some(was) = was
+            && self.is_directory(was.entry.inode)?
+        {
+            self.moved.insert(was.entry.inode);
         }
         Ok(())
     }

@@ -1,16 +1,18 @@
-//! Replicas of one share in memory.
+//! Replicas of one share in memory, for tests of the tree's rules alone: what one has reaches the
+//! other as registers, without sessions and messages.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+use crate::memory_index::MemoryIndex;
 use kith_core::clock::WallMs;
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::id::{ChunkId, DeviceId, Dot, InodeId, ShareId, Tag, WriterId};
 use kith_core::index::{EntryState, IndexRead, Node, Register, Shown};
 use kith_core::name::EntryName;
-use kith_core::operation::{Applied, Context, Operation, OperationError, apply, found};
+use kith_core::operation::{Applied, Context, Operation, OperationError, RenameMode, apply, found};
 use kith_core::receive::receive;
-use kith_core::register::{Inode, Kind, Mark, UnixTime};
+use kith_core::register::{Inode, Kind, Mark, Owner, UnixTime};
 use kith_core::vector::VersionVector;
 use kith_core::view::{Whole, compute};
-use kith_tests::memory_index::MemoryIndex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
@@ -24,6 +26,7 @@ pub fn content(number: u8) -> Content {
     Content { size_bytes: u64::from(number), layout: Layout::Inline(pieces) }
 }
 
+/// A name.
 pub fn name(text: &str) -> EntryName {
     EntryName::new(text.as_bytes()).unwrap()
 }
@@ -31,7 +34,9 @@ pub fn name(text: &str) -> EntryName {
 /// One device.
 #[derive(Clone)]
 pub struct Replica {
+    /// What it holds.
     pub index: MemoryIndex,
+    /// Its clock, in milliseconds since 1970.
     pub now: u64,
     tag: u64,
     /// What an open file would have been made from.
@@ -39,6 +44,7 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// A device with an empty share, whose clock says `now`.
     pub fn new(number: u64, now: u64) -> Replica {
         let mut index = MemoryIndex::new();
         let device = DeviceId([number as u8; 32]);
@@ -65,11 +71,13 @@ impl Replica {
         applied
     }
 
+    /// Takes in what another device has.
     pub fn receive(&mut self, registers: Vec<Register>) {
         let context = self.context();
         receive(&mut self.index, context, registers).unwrap();
     }
 
+    /// Gives a file a version with the bytes of a number.
     pub fn publish(
         &mut self,
         inode: InodeId,
@@ -87,6 +95,39 @@ impl Replica {
         self.apply(operation)
     }
 
+    /// Makes a node that isn't complete yet, if it is a file.
+    pub fn create(&mut self, parent: InodeId, at: &str, kind: Kind) -> InodeId {
+        let (user, group) = (Owner::Person, Owner::Person);
+        let operation =
+            Operation::Create { parent, name: name(at), kind, mode: 0o644, user, group };
+        self.apply(operation).unwrap().node.unwrap().key()
+    }
+
+    /// A file of its own, complete.
+    pub fn write(&mut self, parent: InodeId, at: &str, number: u8) {
+        let inode = self.create(parent, at, Kind::File);
+        self.publish(inode, VersionVector::new(), number).unwrap();
+    }
+
+    /// A new version of the file, made from the one that is shown.
+    pub fn edit(&mut self, inode: InodeId, number: u8) {
+        let context = self.shown_context(inode);
+        self.publish(inode, context, number).unwrap();
+    }
+
+    /// Removes a name, of whatever kind.
+    pub fn remove(&mut self, parent: InodeId, at: &str) {
+        let row = self.index.shown(parent, &name(at)).unwrap().expect("the name is shown");
+        let directory = self.kind(row.node) == Kind::Directory;
+        self.apply(Operation::Remove { parent, name: name(at), directory }).unwrap();
+    }
+
+    /// Renames, over what may have the name.
+    pub fn rename(&mut self, from: (InodeId, &str), to: (InodeId, &str)) {
+        let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
+        self.apply(Operation::Rename { from, to, mode: RenameMode::Replace }).unwrap();
+    }
+
     /// What the shown version of a file was made from, itself included.
     pub fn shown_context(&self, inode: InodeId) -> VersionVector {
         let state = self.index.inode(inode).unwrap().unwrap();
@@ -98,6 +139,7 @@ impl Replica {
         context
     }
 
+    /// What a node is.
     pub fn kind(&self, node: Node) -> Kind {
         self.index.inode(node.inode()).unwrap().unwrap().inode.kind
     }
@@ -171,11 +213,14 @@ fn size(inode: &Inode, node: Node) -> Option<u64> {
 
 /// Some devices, and all versions that were ever published.
 pub struct World {
+    /// The devices.
     pub replicas: Vec<Replica>,
+    /// The versions: of which file, and with which bytes.
     pub published: BTreeSet<(InodeId, Dot, Content)>,
 }
 
 impl World {
+    /// Devices that know nothing of one another yet.
     pub fn new(count: usize) -> World {
         let replicas = (0..count as u64).map(|number| Replica::new(number, 1_700_000_000_000));
         World { replicas: replicas.collect(), published: BTreeSet::new() }
