@@ -8,7 +8,7 @@ use crate::screen::{
     say_json, short_id, size, size_or_none, span,
 };
 use anstyle::Style;
-use kith_control::client::{Client, ClientError};
+use kith_control::client::Client;
 use kith_control::moment::Moment;
 use kith_control::status::{DeviceList, DeviceStatus, ShareState, ShareStatus, Status};
 use kith_daemon::paths::Paths;
@@ -84,7 +84,7 @@ fn follow(client: &Client, first: Status, json: bool) -> Result<(), Failure> {
         }
         status = match client.status() {
             Ok(status) => status,
-            Err(ClientError::NotRunning(_)) => continue,
+            Err(error) if error.is_not_running() => continue,
             Err(error) => return Err(error.into()),
         };
     }

@@ -40,7 +40,10 @@ pub enum ClientError {
     /// The daemon took too long.
     #[error("Kith did not answer within {} seconds.", .0.as_secs())]
     TooSlow(Duration),
-    /// What came back is not what this version of Kith understands, or broke off.
+    /// The connection broke off: the daemon has ended, or is about to.
+    #[error("Kith went away before it had answered.")]
+    Broken(#[source] hyper::Error),
+    /// What came back is not what this version of Kith understands.
     #[error("Kith's answer could not be read: {0}")]
     Unreadable(String),
     /// This process lacks something that a call needs.
@@ -59,6 +62,7 @@ impl ClientError {
             ClientError::NotRunning(_) => "Start it with `kith up`.",
             ClientError::Refused(body) => &body.hint,
             ClientError::TooSlow(_) => "Try again; if it stays so, `kith down` and `kith up`.",
+            ClientError::Broken(_) => "`kith up` starts it again; its log may say why it ended.",
             ClientError::Unreadable(_) => {
                 "If Kith was updated, restart it: `kith down` and then `kith up`."
             }
@@ -66,10 +70,10 @@ impl ClientError {
         }
     }
 
-    /// Nobody listens on the socket.
+    /// Nobody listens on the socket, or nobody does any more.
     #[must_use]
     pub fn is_not_running(&self) -> bool {
-        matches!(self, ClientError::NotRunning(_))
+        matches!(self, ClientError::NotRunning(_) | ClientError::Broken(_))
     }
 }
 
@@ -251,7 +255,7 @@ impl<T: DeserializeOwned> Iterator for Lines<T> {
                 None => self.ended = true,
                 Some(Err(error)) => {
                     self.ended = true;
-                    return Some(Err(ClientError::Unreadable(error.to_string())));
+                    return Some(Err(ClientError::Broken(error)));
                 }
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
@@ -316,17 +320,23 @@ async fn send(
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, ClientError> {
     let stream = UnixStream::connect(socket).await.map_err(ClientError::NotRunning)?;
-    let unreadable = |error: hyper::Error| ClientError::Unreadable(error.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(unreadable)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(ClientError::Broken)?;
     // It ends with the answer, or with the runtime of this call.
     tokio::spawn(connection);
-    sender.send_request(request).await.map_err(unreadable)
+    sender.send_request(request).await.map_err(ClientError::Broken)
 }
 
 async fn whole(body: Incoming) -> Result<Bytes, ClientError> {
     let body = Limited::new(body, ANSWER_BYTES).collect().await;
-    Ok(body.map_err(|error| ClientError::Unreadable(error.to_string()))?.to_bytes())
+    match body {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => Err(match error.downcast::<hyper::Error>() {
+            Ok(error) => ClientError::Broken(*error),
+            Err(error) => ClientError::Unreadable(error.to_string()),
+        }),
+    }
 }
 
 fn read<T: DeserializeOwned>(status: StatusCode, bytes: &[u8]) -> Result<T, ClientError> {
@@ -379,6 +389,19 @@ mod tests {
         assert!(error.is_not_running());
         assert_eq!(error.to_string(), "Kith is not running here.");
         assert_eq!(error.hint(), "Start it with `kith up`.");
+    }
+
+    #[test]
+    fn a_daemon_that_dies_before_it_answers_is_not_running() {
+        let name = format!("kith-dies-{}.sock", std::process::id());
+        let socket = std::env::temp_dir().join(name);
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let dying = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        let error = Client::new(socket.clone()).status().unwrap_err();
+        dying.join().unwrap();
+        std::fs::remove_file(socket).unwrap();
+        assert!(matches!(error, ClientError::Broken(_)), "{error:?}");
+        assert!(error.is_not_running());
     }
 
     #[test]
