@@ -1,12 +1,14 @@
 //! Sessions between two and three devices, message by message: what is sent, what is left out,
 //! what is refused, and what becomes of an index that was rolled back.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use kith_core::clock::WallMs;
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::effect::Effect;
 use kith_core::exchange::{ProtocolError, ReceiveError, Session, full_knowledge};
 use kith_core::id::{ChunkId, Cursor, DeviceId, InodeId, ShareId, Tag, WriterId};
-use kith_core::index::{Index, IndexRead, Register};
+use kith_core::index::{Index, IndexRead, Node, Register};
 use kith_core::name::EntryName;
 use kith_core::operation::{Context, Operation, apply, found};
 use kith_core::register::{Kind, Mark, Owner, UnixTime};
@@ -40,10 +42,7 @@ impl Device {
 
     fn apply(&mut self, operation: Operation) -> InodeId {
         let context = self.context();
-        apply(&mut self.index, context, operation)
-            .unwrap()
-            .node
-            .map_or(InodeId::ROOT, |it| it.key())
+        apply(&mut self.index, context, operation).unwrap().node.map_or(InodeId::ROOT, Node::key)
     }
 
     fn make(&mut self, name: &str, kind: Kind) -> InodeId {
