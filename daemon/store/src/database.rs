@@ -335,3 +335,6 @@ impl Opening<'_> {
 fn pragma(sql: &Connection, name: &str) -> Result<i32, rusqlite::Error> {
     sql.pragma_query_value(None, name, |row| row.get(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ pub(crate) struct Inner {
     unclean: bool,
 }
 
-/// What a new index is founded with. An existing one is only checked to be of this share.
+/// What a new index is founded with. An existing one stays what it is.
 #[derive(Clone, Debug)]
 pub struct Founding {
     /// The share.
@@ -67,6 +67,7 @@ impl Store {
         if new {
             store.found(founding).map_err(failed)?;
         }
+        store.doubt_lost().map_err(failed)?;
         Ok(store)
     }
 
@@ -198,3 +199,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
