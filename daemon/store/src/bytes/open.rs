@@ -1,17 +1,20 @@
 //! What a former process left: finding, verifying and tidying it when the store is opened.
 
-use super::Bytes;
 use super::extent::{Data, Extent, Staging};
 use super::file::{Files, failed};
 use super::journal::Entry;
+use super::list::visit;
 use super::overlay::{Base, Overlay};
 use super::pack::Pack;
 use super::record::PACK_HEAD_BYTES;
 use super::table::{self, Kind, Located, SegmentRow};
+use super::{Bytes, ReadError};
 use crate::database::Database;
+use crate::index::key::blob;
+use crate::index::record;
 use crate::{Store, StoreError};
 use kith_core::content::FILE_MAX_BYTES;
-use kith_core::id::{ChunkId, InodeId};
+use kith_core::id::{ChunkId, Dot, InodeId};
 use rustix::fs::SeekFrom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -21,6 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many chunks are looked at in one go.
 const SLICE: usize = 2048;
+/// And how many inodes.
+const INODES: usize = 256;
 
 /// An overlay that a crash left.
 pub struct Recovered {
@@ -166,6 +171,62 @@ impl Store {
     #[must_use]
     pub fn lost_chunks(&self) -> &[ChunkId] {
         &self.inner.bytes.lost
+    }
+
+    /// The versions of files, whether a name leads to them or not, that consist of any of these
+    /// chunks. Looks at every file.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the disk or the index fails.
+    pub fn versions_with(
+        &self,
+        chunks: &BTreeSet<ChunkId>,
+    ) -> Result<Vec<(InodeId, Dot)>, StoreError> {
+        let mut found = Vec::new();
+        let mut after = i64::MIN;
+        loop {
+            let snapshot = self.snapshot()?;
+            let handle = snapshot.handle();
+            let sql = "SELECT id, register FROM inodes
+                       WHERE kind = 1 AND id > ? ORDER BY id LIMIT ?";
+            let inodes = handle.all(sql, (after, INODES as i64), |row| {
+                let key = row.get(0)?;
+                let id = handle.inode_id(key)?;
+                Ok((key, record::read_inode(id, blob(row.get_ref(1)?)?)?))
+            })?;
+            let Some((last, _)) = inodes.last() else { return Ok(found) };
+            after = *last;
+            let reader = self.inner.bytes.reader(snapshot.sql());
+            for (_, inode) in inodes {
+                for (dot, version) in &inode.versions {
+                    let mut named = false;
+                    let seen = &mut |id: &ChunkId| named |= chunks.contains(id);
+                    match visit(&version.content, &reader, seen) {
+                        Ok(()) => {}
+                        Err(ReadError::Store(cause)) => return Err(cause),
+                        // A list that can't be read: nobody knows what it names.
+                        Err(_) => named = true,
+                    }
+                    if named {
+                        found.push((inode.id, *dot));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes versions that name lost chunks count as incomplete again.
+    pub(crate) fn doubt_lost(&self) -> Result<(), StoreError> {
+        let lost: BTreeSet<ChunkId> = self.lost_chunks().iter().copied().collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let versions = self.versions_with(&lost)?;
+        self.write(|transaction| {
+            versions
+                .into_iter()
+                .try_for_each(|(inode, version)| transaction.mark_doubtful(inode, version))
+        })
     }
 
     /// The overlays that a former process left and nobody has taken over yet, in the order in

@@ -28,6 +28,28 @@ fn chunks_whose_bytes_never_reached_the_disk_are_forgotten() {
 }
 
 #[test]
+fn versions_that_name_lost_chunks_lack_bytes_again() {
+    let scratch = Scratch::new();
+    let bytes = noise(1, 6 << 20);
+    let cut = scratch.store.cut(&overlay_with(&scratch.store, &bytes).freeze()).unwrap();
+    publish(&scratch.store, 1, &cut);
+    publish(
+        &scratch.store,
+        11,
+        &scratch.store.cut(&overlay_with(&scratch.store, b"x").freeze()).unwrap(),
+    );
+    drop(cut);
+    let files = data_files(&scratch);
+    let whole = files.iter().find(|path| path.metadata().unwrap().len() >= 6 << 20).unwrap();
+    OpenOptions::new().write(true).open(whole).unwrap().set_len(5 << 20).unwrap();
+    let scratch = scratch.killed();
+    let lost: std::collections::BTreeSet<_> = scratch.store.lost_chunks().iter().copied().collect();
+    assert!(!lost.is_empty());
+    let versions = scratch.store.versions_with(&lost).unwrap();
+    assert_eq!(versions, [(InodeId(dot(1)), dot(2))]);
+}
+
+#[test]
 fn a_torn_whole_file_is_found_too() {
     let scratch = Scratch::new();
     let content = scratch.keep(&noise(1, 2 << 20));
