@@ -321,17 +321,18 @@ impl Session {
         }
         let (mut at, mut size, mut seen) = (after, 0, 0);
         let mut batch = Vec::new();
-        'filling: while at < state.number && seen < FILTERED_BATCHES * self.batch_max {
-            let changes = index.changes_after(at, self.batch_max)?;
-            let is_all = changes.len() < self.batch_max;
+        let filtered_max = FILTERED_BATCHES * self.batch_max;
+        'filling: while at < state.number && seen < filtered_max && batch.len() < self.batch_max {
+            let limit = self.batch_max - batch.len();
+            let changes = index.changes_after(at, limit)?;
+            let is_all = changes.len() < limit;
             for (place, register) in changes {
                 seen += 1;
                 let mut made = dots(&register).into_iter();
                 let any = sabotaged!(AnyDotCounts) && made.clone().any(|dot| peer.has(dot));
                 if !any && !made.all(|dot| peer.has(dot)) {
                     let bytes = register_size_bytes(&register);
-                    let full = size + bytes > BATCH_TARGET_BYTES || batch.len() == self.batch_max;
-                    if full && !batch.is_empty() {
+                    if size + bytes > BATCH_TARGET_BYTES && !batch.is_empty() {
                         break 'filling;
                     }
                     if bytes > PART_BYTES {
