@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::control::{ControlServer, ControlSocket};
 use crate::events::Events;
 use crate::identity::Identity;
-use crate::network::{DEFAULT_PORT, Network, NetworkConfig};
+use crate::network::{DEFAULT_PORT, Network, NetworkConfig, Port};
 use crate::paths::Paths;
 use crate::peer::{Peers, ask_for_chunks};
 use crate::service::Notifier;
@@ -123,7 +123,7 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
         sightings: Arc::clone(&sightings),
         events: events.clone(),
     };
-    let port = config.port.unwrap_or(DEFAULT_PORT);
+    let port = config.port.map_or(Port::Preferred(DEFAULT_PORT), Port::Only);
     let mut network_config = NetworkConfig::new(identity, Arc::clone(&circle), port);
     network_config.discovery = config.mdns;
     let hooks = Arc::new(hooks);
@@ -269,7 +269,8 @@ fn start_network(
         runtime.block_on(async move {
             match crate::network::start(config, hooks).await {
                 Err(error) => {
-                    let hint = "Look at the limit on open files, and at what uses the UDP port.";
+                    let hint =
+                        "Stop what uses the UDP port, or set another `port` in the settings.";
                     let _ = ready.send(Err(RunError::new(&error, hint)));
                 }
                 Ok(network) => {

@@ -27,6 +27,7 @@ pub use crate::pairing::invitation::InviteEvent;
 use crate::pairing::join;
 pub use crate::pairing::join::{JoinError, Joined};
 use crate::transport::close::Close;
+pub use crate::transport::endpoint::Port;
 use crate::transport::endpoint::{self, EndpointError, canonical};
 
 /// The UDP port that is used unless it is taken.
@@ -49,8 +50,8 @@ pub struct NetworkConfig {
     pub identity: Arc<Identity>,
     /// Whom it trusts.
     pub circle: Arc<Circle>,
-    /// The UDP port that is wanted; another is used if it is taken. 0: any.
-    pub port: u16,
+    /// The UDP port to listen on.
+    pub port: Port,
     /// Whether to find and be found by mDNS.
     pub discovery: bool,
     /// The time, for invitations.
@@ -60,7 +61,7 @@ pub struct NetworkConfig {
 impl NetworkConfig {
     /// A network with mDNS and the system's clock.
     #[must_use]
-    pub fn new(identity: Arc<Identity>, circle: Arc<Circle>, port: u16) -> NetworkConfig {
+    pub fn new(identity: Arc<Identity>, circle: Arc<Circle>, port: Port) -> NetworkConfig {
         let clock = Arc::new(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             WallMs(u64::try_from(since.as_millis()).unwrap_or(0))

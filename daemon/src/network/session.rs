@@ -24,6 +24,8 @@ use crate::transport::frame::{self, FrameError};
 const VERSION: u16 = 1;
 /// How long the other side may take to say hello, or to say what a stream is for.
 const HELLO_WAIT: Duration = Duration::from_secs(5);
+/// How many streams the side that was dialed may open before it says hello.
+const EARLY_MAX: usize = 2;
 /// The longest hello.
 const HELLO_MAX: usize = 256;
 /// The longest list of a circle: as many statements as there may be.
@@ -121,7 +123,7 @@ async fn greet(
     let ours =
         Hello { version: VERSION, instance: shared.instance, ended: shared.links().ended(device) };
     let said = if initiator { Some(say(connection, &ours).await?) } else { None };
-    let (hello, heard) = hear(connection).await?;
+    let (hello, heard, early) = hear(connection).await?;
     let candidate = Candidate {
         id: u64::from_le_bytes(id),
         connection: connection.clone(),
@@ -131,6 +133,9 @@ async fn greet(
     };
     let (uni, unis) = mpsc::channel(STREAMS_WAITING);
     let (bi, bis) = mpsc::channel(STREAMS_WAITING);
+    for stream in early {
+        uni.try_send(stream).expect("the channel is empty, and holds more than come early");
+    }
     let link = Link {
         device,
         name: shared.circle.name_of(device),
@@ -156,25 +161,33 @@ async fn say(connection: &Connection, hello: &Hello) -> Result<SendStream, Sessi
     Ok(stream)
 }
 
-/// Waits for the other side's stream for the circle's list: its first.
-async fn hear(connection: &Connection) -> Result<(Hello, RecvStream), SessionError> {
-    let mut stream = connection.accept_uni().await?;
+/// Waits for the other side's stream for the circle's list. The side that was dialed may have
+/// opened others before, which are handed on.
+async fn hear(
+    connection: &Connection,
+) -> Result<(Hello, RecvStream, Vec<(StreamKind, RecvStream)>), SessionError> {
     let lost = |error: FrameError| match connection.close_reason() {
         Some(reason) => SessionError::Connection(reason),
         None => SessionError::Protocol(format!("the greeting: {error}")),
     };
-    let mut kind = [0];
-    stream.read_exact(&mut kind).await.map_err(|error| lost(error.into()))?;
-    if StreamKind::from_byte(kind[0]) != Some(StreamKind::Circle) {
-        return Err(SessionError::Protocol("the greeting is missing".to_owned()));
-    }
+    let mut early = Vec::new();
+    let mut stream = loop {
+        let mut stream = connection.accept_uni().await?;
+        let mut kind = [0];
+        stream.read_exact(&mut kind).await.map_err(|error| lost(error.into()))?;
+        match StreamKind::from_byte(kind[0]) {
+            Some(StreamKind::Circle) => break stream,
+            Some(kind) if early.len() < EARLY_MAX => early.push((kind, stream)),
+            _ => return Err(SessionError::Protocol("the greeting is missing".to_owned())),
+        }
+    };
     let hello: Option<Hello> = frame::read(&mut stream, HELLO_MAX).await.map_err(lost)?;
     let hello = hello.ok_or_else(|| SessionError::Protocol("no greeting".to_owned()))?;
     if hello.version != VERSION {
         let reason = format!("it speaks version {}, this is version {VERSION}", hello.version);
         return Err(SessionError::Protocol(reason));
     }
-    Ok((hello, stream))
+    Ok((hello, stream, early))
 }
 
 /// A link as the network serves it.

@@ -67,7 +67,7 @@ impl Device {
         let (identity, circle) = open(home.path(), name);
         let (sender, events) = mpsc::unbounded_channel();
         let clock = Arc::new(AtomicU64::new(1_000_000));
-        let mut config = NetworkConfig::new(identity.clone(), circle.clone(), 0);
+        let mut config = NetworkConfig::new(identity.clone(), circle.clone(), Port::Preferred(0));
         config.discovery = false;
         let time = clock.clone();
         config.clock = Arc::new(move || WallMs(time.load(Ordering::Relaxed)));
@@ -141,7 +141,7 @@ fn wrong(code: &str) -> String {
 
 /// A connection made by hand, with a key and for a protocol of one's choice.
 async fn connect(identity: &Identity, to: &Device, protocol: &[u8]) -> (Endpoint, Connection) {
-    let endpoint = endpoint::open(identity, 0).unwrap();
+    let endpoint = endpoint::open(identity, Port::Preferred(0)).unwrap();
     let config = if protocol == tls::ALPN_MEMBER {
         member_client(identity, to.id()).unwrap()
     } else {
@@ -300,7 +300,7 @@ async fn a_stranger_gets_no_further_than_the_handshake() {
 async fn who_is_not_the_expected_device_is_not_spoken_to() {
     let (one, other) = (Device::start("one").await, Identity::ephemeral());
     let own = Identity::ephemeral();
-    let endpoint = endpoint::open(&own, 0).unwrap();
+    let endpoint = endpoint::open(&own, Port::Preferred(0)).unwrap();
     let config = member_client(&own, other.device()).unwrap();
     let connecting = endpoint.connect_with(config, one.address(), tls::SERVER_NAME).unwrap();
     assert!(connecting.await.is_err());
@@ -553,6 +553,12 @@ async fn a_member_may_send_much_before_it_is_read() {
 async fn a_taken_port_is_no_obstacle() {
     let one = Device::start("one").await;
     let taken = one.network.local_addr().unwrap().port();
-    let endpoint = endpoint::open(&Identity::ephemeral(), taken).unwrap();
+    let endpoint = endpoint::open(&Identity::ephemeral(), Port::Preferred(taken)).unwrap();
     assert_ne!(endpoint.local_addr().unwrap().port(), taken);
+
+    let named = endpoint::open(&Identity::ephemeral(), Port::Only(taken));
+    let Err(EndpointError::Taken(port)) = named else {
+        panic!("a port that a person named is kept to")
+    };
+    assert_eq!(port, taken);
 }

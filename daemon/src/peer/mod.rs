@@ -109,7 +109,6 @@ impl Peers {
             name: name.clone(),
             address: Some(address.to_string()),
         });
-        tracing::info!(device = %name, %address, "connected");
         self.note_change();
 
         let tree = tree::exchange(
@@ -155,7 +154,7 @@ impl Peers {
                 share.fetches.source_up(device);
             }
         }
-        tracing::info!(device = %name, %reason, "disconnected");
+        tracing::debug!(device = %name, %reason, "the exchange ended");
         tell.send(Happening::DeviceDisconnected { id: device.to_string(), name, reason });
         self.note_change();
     }

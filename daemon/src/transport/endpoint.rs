@@ -103,17 +103,29 @@ pub fn pairing_client(identity: &Identity) -> Result<ClientConfig, rustls::Error
     Ok(config)
 }
 
-/// Opens the endpoint on `port`, or on another if that is taken or 0. Must be called on the
-/// runtime that is to drive it.
+/// A UDP port to listen on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Port {
+    /// This one, or any other if it is taken; 0 is any.
+    Preferred(u16),
+    /// This one and no other: a person named it, and may have opened a firewall for it.
+    Only(u16),
+}
+
+/// Opens the endpoint on `port`. Must be called on the runtime that is to drive it.
 ///
 /// # Errors
 /// If there is no UDP socket to be had, or the identity's key isn't one that TLS can use.
-pub fn open(identity: &Identity, port: u16) -> Result<Endpoint, EndpointError> {
-    let socket = match bind(port) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && port != 0 => {
+pub fn open(identity: &Identity, port: Port) -> Result<Endpoint, EndpointError> {
+    let (Port::Preferred(number) | Port::Only(number)) = port;
+    let socket = match bind(number) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && port == Port::Only(number) => {
+            return Err(EndpointError::Taken(number));
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && number != 0 => {
             let socket = bind(0).map_err(EndpointError::Socket)?;
             let other = socket.local_addr().map_err(EndpointError::Socket)?.port();
-            tracing::warn!("UDP port {port} is taken; using {other}");
+            tracing::warn!("UDP port {number} is taken; using {other}");
             socket
         }
         other => other.map_err(EndpointError::Socket)?,
@@ -167,6 +179,9 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 /// Why there is no endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
+    /// The port that a person named is another program's.
+    #[error("UDP port {0} is in use by another program")]
+    Taken(u16),
     /// No socket.
     #[error("can't open a UDP socket: {0}")]
     Socket(#[source] io::Error),
