@@ -1,3 +1,5 @@
+//! Registers and values come back from their encoding; nothing else is taken for one.
+
 use super::*;
 use crate::clock::{Hlc, Stamp};
 use crate::content::{INLINE_PIECES_MAX, Layout, NodeRef, Piece};

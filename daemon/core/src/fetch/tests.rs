@@ -1,3 +1,5 @@
+//! What the plan asks of whom, and that its books agree whatever happens.
+
 use super::*;
 use Priority::{Ahead, Background, Foreground};
 use alloc::vec;

@@ -1,3 +1,5 @@
+//! Messages come back from their frames; nothing else is taken for one.
+
 use super::*;
 use crate::id::{Dot, Tag, WriterId};
 use alloc::string::ToString;
