@@ -178,12 +178,12 @@ impl Layer {
         if keeps_mode && (gives_away || cuts) { self.without_set_ids(info) } else { Ok(info) }
     }
 
-    /// Takes the set-id bits from a file that has some.
+    /// Takes the set-id bits from whatever has some and is no directory.
     pub(super) fn without_set_ids(&self, info: NodeInfo) -> Result<NodeInfo, Errno> {
         // Without execution by the group, set-group-id means mandatory locks, and stays.
         let group = if info.mode & 0o010 != 0 { SET_GROUP_ID } else { 0 };
         let mode = info.mode & !((SET_IDS & !SET_GROUP_ID) | group);
-        if info.kind != Kind::File || mode == info.mode {
+        if info.kind == Kind::Directory || mode == info.mode {
             return Ok(info);
         }
         Ok(self
