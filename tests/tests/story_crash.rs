@@ -180,7 +180,10 @@ fn a_daemon_ends_when_asked_whatever_the_network_does() {
 #[test]
 fn a_stale_mount_of_a_dead_daemon_is_cleaned_up() {
     let Some(mut circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
-    fs::write(circle[0].path("kept.txt"), "kept").unwrap();
+    let mut file = fs::File::create(circle[0].path("kept.txt")).unwrap();
+    file.write_all(b"kept").unwrap();
+    file.sync_all().unwrap();
+    drop(file);
     circle[0].kill();
     let stale = fs::read_dir(circle[0].mount());
     assert!(stale.is_err(), "the mount of a dead daemon is dead");

@@ -91,7 +91,11 @@ impl Side {
         match operation {
             Operation::Open { slot, path, opening } => {
                 self.slots[*slot] = None;
-                self.slots[*slot] = Some(open(&at(path), *opening)?);
+                let file = open(&at(path), *opening)?;
+                let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+                // Fifos are the kernel's own: no filesystem hears that one is held open, so that
+                // nobody can promise how it looks once it has no name any more.
+                self.slots[*slot] = (kind != FileType::Fifo).then_some(file);
                 Ok(Answer::Done)
             }
             Operation::Close { slot } => {
@@ -242,7 +246,7 @@ impl Side {
         Ok(stats)
     }
 
-    /// What a slot's open file is: its mode, its size, how many names it has, and its bytes.
+    /// What a slot's open file is: its mode, its size, and whether it has a name.
     ///
     /// # Errors
     /// What the filesystem answers.
