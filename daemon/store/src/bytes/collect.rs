@@ -111,7 +111,8 @@ impl Store {
     /// nor one that was superseded less than `retention_ms` ago, nor an overlay. Older superseded
     /// versions are forgotten.
     ///
-    /// Works in slices, between which everything else goes on. One collection at a time.
+    /// Works in slices, between which everything else goes on. One collection at a time. It waits
+    /// for those who hold a [`Cut`](super::Cut): never call it while you hold one.
     ///
     /// # Errors
     /// A [`StoreError`] if the disk or the index fails. What was collected until then is.
