@@ -1,5 +1,6 @@
 //! The SQLite file of a share: how it is opened, checked, migrated and connected to.
 
+use crate::checkpoint::Checkpointer;
 use crate::handle::Handle;
 use crate::{OpenError, StoreError};
 use rusqlite::config::DbConfig;
@@ -28,8 +29,9 @@ const IDLE_READERS_MAX: usize = 4;
 const WRITER_CACHE_KIB: i64 = -8 << 10;
 const READER_CACHE_KIB: i64 = -2 << 10;
 
-/// After how many pages SQLite moves the log into the file, and how large the log stays then.
-const CHECKPOINT_PAGES: i64 = 4000;
+/// After how many pages the writer itself moves the log into the file, because the thread that
+/// does that otherwise doesn't keep up; and how large the log's file stays then.
+const CHECKPOINT_PAGES: i64 = 16_000;
 const LOG_KEPT_BYTES: i64 = 16 << 20;
 
 /// An opened index: one connection that writes, and a few that read.
@@ -38,6 +40,7 @@ pub(crate) struct Database {
     readers: Mutex<Vec<Handle>>,
     path: PathBuf,
     log: OwnedFd,
+    checkpointer: Checkpointer,
     committed: AtomicU64,
     closed: AtomicBool,
     /// Held, and with it the directory, until the end.
@@ -84,6 +87,9 @@ impl Database {
     /// Counts a commit. Called while the writer is still held.
     pub(crate) fn note_commit(&self) {
         self.committed.fetch_add(1, Ordering::AcqRel);
+        if let Ok(log) = rustix::fs::fstat(&self.log) {
+            self.checkpointer.note_commit(log.st_size.cast_unsigned());
+        }
     }
 
     /// How many transactions have been committed since the index was opened.
@@ -176,11 +182,14 @@ impl Opening<'_> {
             }
         };
         let log = self.open_log()?;
+        let other = connect(&path, READER_CACHE_KIB).map_err(|cause| self.refused(cause))?;
+        let checkpointer = Checkpointer::start(other).map_err(|cause| self.failed(cause))?;
         let database = Database {
             writer: Mutex::new(Handle::new(sql)),
             readers: Mutex::default(),
             path,
             log,
+            checkpointer,
             committed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             _lock: lock,

@@ -3,6 +3,7 @@
 //! Everything here is synchronous and knows no network. `docs/disk.md` describes what is where.
 
 pub mod bytes;
+mod checkpoint;
 mod database;
 mod error;
 mod handle;
