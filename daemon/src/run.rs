@@ -233,6 +233,16 @@ fn upkeep(share: &Share, stopping: &watch::Receiver<bool>) {
         if let Err(error) = share.store.sync() {
             tracing::error!(cause = %kith_error_chain(&error), "what was written can't be made durable");
         }
+        match share.store.doubt_damaged() {
+            Ok(0) => {}
+            Ok(files) => {
+                tracing::warn!(files, "files with damaged bytes are fetched again");
+                share.fetches.look_again();
+            }
+            Err(error) => {
+                tracing::error!(cause = %kith_error_chain(&error), "damage can't be mended");
+            }
+        }
         if collected.elapsed() >= COLLECT_EVERY {
             collected = Instant::now();
             match share.store.collect(context().now, RETENTION_MS) {

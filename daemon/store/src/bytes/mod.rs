@@ -42,7 +42,7 @@ use list_cache::ListCache;
 use overlay::Shared;
 use pack::Pack;
 use rusqlite::Connection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use verified::Verified;
@@ -69,6 +69,8 @@ pub(crate) struct Bytes {
     more_reserve_bytes: AtomicU64,
     /// Chunks that were found damaged when the store was opened, and forgotten.
     lost: Vec<ChunkId>,
+    /// Chunks that were found damaged since, and that the versions which name them don't know of.
+    damaged: Mutex<BTreeSet<ChunkId>>,
 }
 
 /// Staging files that nothing needs any more.

@@ -79,6 +79,7 @@ impl Bytes {
             memory_bytes: AtomicUsize::new(0),
             more_reserve_bytes: AtomicU64::new(0),
             lost: Vec::new(),
+            damaged: Mutex::default(),
         };
         let open_pack = of_kind(Kind::OpenPack).next().copied();
         match open_pack {
@@ -215,18 +216,21 @@ impl Store {
         }
     }
 
-    /// Makes versions that name lost chunks count as incomplete again.
+    /// Makes versions that name chunks lost by an unclean stop count as incomplete again.
     pub(crate) fn doubt_lost(&self) -> Result<(), StoreError> {
         let lost: BTreeSet<ChunkId> = self.lost_chunks().iter().copied().collect();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let versions = self.versions_with(&lost)?;
+        if lost.is_empty() { Ok(()) } else { self.doubt(&lost).map(drop) }
+    }
+
+    /// Makes versions that name any of `chunks` count as incomplete again.
+    pub(crate) fn doubt(&self, chunks: &BTreeSet<ChunkId>) -> Result<usize, StoreError> {
+        let versions = self.versions_with(chunks)?;
         self.write(|transaction| {
             versions
-                .into_iter()
-                .try_for_each(|(inode, version)| transaction.mark_doubtful(inode, version))
-        })
+                .iter()
+                .try_for_each(|(inode, version)| transaction.mark_doubtful(*inode, *version))
+        })?;
+        Ok(versions.len())
     }
 
     /// The overlays that a former process left and nobody has taken over yet, in the order in

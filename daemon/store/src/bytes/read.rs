@@ -13,6 +13,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
+/// How many damaged chunks are remembered until [`Store::doubt_damaged`] is called.
+const DAMAGED_MAX: usize = 4096;
+
 /// Why bytes can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -267,7 +270,27 @@ impl Store {
         tracing::warn!(chunk = %located.0, segment = located.1.segment,
             "bytes were damaged on the disk and will be fetched again");
         self.inner.database.write(|handle| table::delete_chunk(handle.sql(), located))?;
+        let mut damaged = self.inner.bytes.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.len() < DAMAGED_MAX {
+            damaged.insert(located.0);
+        }
         Ok(ReadError::Damaged(located.0))
+    }
+
+    /// Makes the versions that name chunks found damaged count as incomplete again, so that they
+    /// are fetched. Answers how many versions those are. Looks at every file if there was damage.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the disk or the index fails.
+    pub fn doubt_damaged(&self) -> Result<usize, StoreError> {
+        let damaged = {
+            let damaged = &self.inner.bytes.damaged;
+            std::mem::take(&mut *damaged.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        if damaged.is_empty() {
+            return Ok(0);
+        }
+        self.doubt(&damaged)
     }
 
     /// A chunk's bytes, verified against its name, for other devices. One that is damaged is
