@@ -222,11 +222,11 @@ impl<'a, I: Index> Transaction<'a, I> {
             return;
         };
         let here = new.dot.writer == self.state.writer;
-        // A version that only says that others went into it is the same file to a reader.
-        if here || old.is_none_or(|old| old.content != new.content) {
+        // A version that only says that others went into it is the same file to a reader. Another
+        // time is another file: a mount's kernel takes no time of a file that it caches.
+        let same = |old: &Version| old.content == new.content && old.mtime == new.mtime;
+        if here || !old.is_some_and(same) {
             self.effects.insert(Effect::Content { key, here });
-        } else if old.is_some_and(|old| old.mtime != new.mtime) {
-            self.effects.insert(Effect::Attributes { key });
         }
     }
 

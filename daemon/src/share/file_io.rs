@@ -202,19 +202,14 @@ impl Share {
         resized.map_err(changing)
     }
 
-    /// Sets the time of an open file. Answers false if no version of it is to come.
+    /// Sets the time of an open file: its next version has it, also one that is made for it alone.
+    /// A version made past the open file would be one that its next one doesn't know of. Answers
+    /// false if the file was closed for good meanwhile.
     pub(super) fn set_open_mtime(&self, file: &Arc<OpenFile>, mtime: UnixTime) -> bool {
         {
             let mut state = file.writing();
             if state.mtime == mtime {
                 return true;
-            }
-            if state.overlay.is_none()
-                && !state.fresh
-                && !file.is_dirty()
-                && !self.files.is_written(file)
-            {
-                return false;
             }
             state.mtime = mtime;
             file.set_dirty(true);
@@ -222,7 +217,7 @@ impl Share {
         if !self.files.is_written(file) && self.files.claim(file) {
             self.queue.push(Arc::clone(file));
         }
-        true
+        self.files.find(file.ino).is_some_and(|found| Arc::ptr_eq(&found, file))
     }
 
     pub(super) fn sync_file(&self, handle: Handle) -> Result<(), FileError> {

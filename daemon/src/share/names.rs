@@ -218,13 +218,23 @@ impl Share {
         Ok(describe(&snapshot, &row, &state).map_err(|error| storage(&error))?)
     }
 
-    /// Sets a file's time of modification: with its next version if it is open, else by a version
-    /// of its own with the same bytes.
+    /// Sets a file's time of modification: through the open file if it is open, else by a version of
+    /// its own with the same bytes.
     fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<(), ChangeError> {
-        if let Some(file) = self.files.find(ino.0)
-            && self.set_open_mtime(&file, mtime)
-        {
-            return Ok(());
+        if let Some(file) = self.files.find(ino.0) {
+            let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
+            let (row, _) = find(&snapshot, ino).map_err(not_found)?;
+            drop(snapshot);
+            if !row.current && !file.is_dirty() {
+                // The kernel hands over times of what was superseded; nobody looks for them.
+                return Ok(());
+            }
+            if row.current && matches!(row.node, Node::Copy { .. }) {
+                self.operate(Operation::Settle { node: row.node }, &[], |_, _| Ok(()))?;
+            }
+            if self.set_open_mtime(&file, mtime) {
+                return Ok(());
+            }
         }
         let node = self.node_id(ino)?;
         let published = self.commit(&Origin::Publishers(&[ino.0]), |tx| {
