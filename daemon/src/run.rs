@@ -22,8 +22,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How long publishing what was written last may hold up a stop.
-const PUBLISH_GRACE: Duration = Duration::from_millis(1500);
+/// How long a stop may take until what was written last is no longer waited for.
+const STOP_WITHIN: Duration = Duration::from_millis(4500);
 /// How often the upkeep looks around.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often garbage is collected.
@@ -366,16 +366,20 @@ impl Daemon {
         tracing::info!("stopping");
         self.caretaker.events.send(Happening::Stopping);
         self.caretaker.stop.send_replace(true);
-        // The kernel hands over what it still holds, while the share takes it.
+        // All within the five seconds that a stop may take: the network and the control server end
+        // while the kernel hands over what it still holds and the share takes it.
+        let deadline = Instant::now() + STOP_WITHIN;
+        self.network.stop.send_replace(true);
+        let control = self.control;
+        let control = std::thread::spawn(move || control.stop());
         if let Some(Err(error)) = self.mounted.map(Mounted::unmount) {
             tracing::warn!(%error, "the folder could not be unmounted");
         }
-        if !self.share.close(Instant::now() + PUBLISH_GRACE) {
+        if !self.share.close(deadline) {
             tracing::warn!("some files could not be published yet; they will be at the next start");
         }
-        self.network.stop.send_replace(true);
         let _ = self.network.thread.join();
-        self.control.stop();
+        let _ = control.join();
         for worker in self.workers {
             if worker.is_finished() {
                 let _ = worker.join();
