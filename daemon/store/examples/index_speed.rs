@@ -47,11 +47,14 @@ fn processor_ns() -> Result<u64, Box<dyn Error>> {
     Ok(text.split(' ').next().ok_or("no figure")?.parse()?)
 }
 
-/// How much this process has written so far.
-fn written_bytes() -> Result<u64, Box<dyn Error>> {
+/// How many KiB this process has read and written so far.
+fn moved_kib() -> Result<[f64; 2], Box<dyn Error>> {
     let text = std::fs::read_to_string("/proc/self/io")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
-    Ok(line.ok_or("no figure")?.parse()?)
+    let figure = |name| -> Result<f64, Box<dyn Error>> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        Ok(line.ok_or("no figure")?.parse::<f64>()? / 1024.0)
+    };
+    Ok([figure("rchar: ")?, figure("wchar: ")?])
 }
 
 fn timed(
@@ -59,14 +62,17 @@ fn timed(
     count: usize,
     mut work: impl FnMut(usize) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
-    let (begun, processor, written) = (Instant::now(), processor_ns()?, written_bytes()?);
+    let (begun, processor, before) = (Instant::now(), processor_ns()?, moved_kib()?);
     for step in 0..count {
         work(step)?;
     }
     let each = begun.elapsed().as_secs_f64() * 1e6 / count as f64;
     let busy = (processor_ns()? - processor) as f64 / 1e3 / count as f64;
-    let written = (written_bytes()? - written) as f64 / 1024.0 / count as f64;
-    println!("{what:<28}{each:>9.1} µs {busy:>9.1} µs processor {written:>8.1} KiB written");
+    let [read, written] = moved_kib()?;
+    let [read, written] = [read - before[0], written - before[1]].map(|kib| kib / count as f64);
+    println!(
+        "{what:<28}{each:>8.1} µs {busy:>8.1} µs processor {read:>8.1} KiB read {written:>6.1} written"
+    );
     Ok(())
 }
 
@@ -164,6 +170,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         create(&store, step, InodeId::ROOT, name, Kind::Fifo)?;
         Ok(store.sync()?)
     })?;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let memory = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    println!("{memory}");
     println!("totals: {:?}", store.snapshot()?.totals()?);
     store.close();
     println!("{:<28}{:>10.0} bytes", "index, each file", size("index.db") as f64 / files as f64);

@@ -169,3 +169,12 @@ fn an_empty_file_is_a_new_index() {
     std::fs::write(directory.path().join("index.db"), "").unwrap();
     assert!(!Database::open(directory.path()).unwrap().unclean);
 }
+
+#[test]
+fn every_connection_has_a_page_cache_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let sql = raw(directory.path());
+    let shared = "SELECT sqlite_compileoption_used('ENABLE_MEMORY_MANAGEMENT')";
+    let shared: bool = sql.query_row(shared, [], |row| row.get(0)).unwrap();
+    assert!(!shared, ".cargo/config.toml was not read: build inside of the repository");
+}
