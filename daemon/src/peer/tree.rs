@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 /// How often at most a device is told how much is missing here.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// How often at most the log is looked through for what is new.
-const ROUND_EVERY: Duration = Duration::from_millis(2);
+const ROUND_EVERY: Duration = Duration::from_millis(10);
 /// How long a device may take to open its stream.
 const OPENING: Duration = Duration::from_secs(10);
 

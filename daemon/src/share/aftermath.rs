@@ -58,6 +58,10 @@ pub(crate) fn settle_nodes(
             }
             Effect::Attributes { key } => {
                 let Some(row) = tx.node_of(*key)? else { continue };
+                if matches!(origin, Origin::Publishers(inos) if inos.contains(&row.ino)) {
+                    // They only got a new dot, so that others hear of them.
+                    continue;
+                }
                 let modified = match tx.inode(row.node.inode())? {
                     Some(state) if state.inode.kind != Kind::File => state.inode.attributes.mtime,
                     _ => None,

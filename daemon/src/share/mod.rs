@@ -98,6 +98,9 @@ impl Share {
             Ok((value, aftermath, !effects.is_empty()))
         })?;
         self.deliver(aftermath);
+        if matches!(origin, Origin::Elsewhere) {
+            self.fetches.look_again();
+        }
         if changes {
             self.announce();
         }
@@ -111,7 +114,6 @@ impl Share {
 
     fn deliver(&self, aftermath: Aftermath) {
         self.outdated.push(aftermath.outdated);
-        self.fetches.look_again();
         if aftermath.reincarnated {
             tracing::warn!(
                 "the index was rolled back or copied: this device goes on under a new writer"
