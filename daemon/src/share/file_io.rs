@@ -3,7 +3,7 @@
 use super::describe::{find, version_of};
 use super::fetches::Urgency;
 use super::open_files::{FileState, OpenFile};
-use super::{Share, WriteError, now, storage};
+use super::{Share, WriteError, kith_error_chain, now, storage};
 use kith_core::content::{Content, FILE_MAX_BYTES};
 use kith_core::index::Node;
 use kith_core::operation::Operation;
@@ -213,11 +213,45 @@ impl Share {
             }
             state.mtime = mtime;
             file.set_dirty(true);
+            self.note_times(&mut state);
         }
         if !self.files.is_written(file) && self.files.claim(file) {
             self.queue.push(Arc::clone(file));
         }
         self.files.find(file.ino).is_some_and(|found| Arc::ptr_eq(&found, file))
+    }
+
+    /// Notes that a file is whole, once nobody can write to it any more: a crash before it is
+    /// published then costs nothing.
+    pub(super) fn note_closed(&self, file: &OpenFile) {
+        let mut state = file.writing();
+        if !self.files.is_written(file) {
+            self.note_whole(&mut state);
+        }
+    }
+
+    /// The kernel hands over times when a file is closed, after the bytes, and before the program
+    /// goes on. It says that the file was closed only later, which may be too late. It also hands
+    /// over times now and then of files that are long being written, but hardly of small ones.
+    fn note_times(&self, state: &mut FileState) {
+        if state.overlay.as_ref().map_or(state.fresh, Overlay::is_small) {
+            self.note_whole(state);
+        }
+    }
+
+    fn note_whole(&self, state: &mut FileState) {
+        let overlay = match &state.overlay {
+            Some(overlay) => Ok(overlay.clone()),
+            None => self.store.overlay(state.inode, state.base.clone()),
+        };
+        let noted = overlay.and_then(|overlay| {
+            let overlay = state.overlay.insert(overlay);
+            overlay.note_closed(state.mtime)
+        });
+        // Then it comes back beside the file.
+        if let Err(error) = noted {
+            tracing::warn!(cause = %kith_error_chain(&error), "that a file is whole could not be noted");
+        }
     }
 
     pub(super) fn sync_file(&self, handle: Handle) -> Result<(), FileError> {

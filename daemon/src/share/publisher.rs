@@ -276,7 +276,10 @@ impl Share {
     pub(super) fn settle_release(&self, released: Released) {
         match released {
             Released::Nothing => {}
-            Released::Publish(file) => self.queue.push(file),
+            Released::Publish(file) => {
+                self.note_closed(&file);
+                self.queue.push(file);
+            }
             Released::Done(file) => discard(&mut file.writing().overlay),
         }
     }

@@ -1,4 +1,5 @@
-//! What a crash left behind: fsynced changes are published, others come back beside the file.
+//! What a crash left behind: files that were closed or fsynced are published, others come back
+//! beside the file.
 
 use super::{Origin, Share, WriteError, context, kith_error_chain, now};
 use kith_core::content::Content;
@@ -17,7 +18,7 @@ const ORDINALS_MAX: u32 = 10_000;
 /// What recovery did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recovery {
-    /// Files whose fsynced changes were published.
+    /// Files that were closed or fsynced, and were published.
     pub(crate) published: usize,
     /// Files that came back beside.
     pub(crate) beside: usize,
@@ -34,6 +35,7 @@ impl Share {
             let cut = match self.store.cut(&frozen) {
                 Ok(cut) => cut,
                 Err(CutError::Absent(_) | CutError::Damaged(_)) => {
+                    left.overlay.keep(is_whole(&left))?;
                     recovery.waiting += 1;
                     continue;
                 }
@@ -44,19 +46,17 @@ impl Share {
                 }
             };
             let content = cut.content.clone();
-            let synced = self.commit(&Origin::Elsewhere, |tx| {
+            let whole = self.commit(&Origin::Elsewhere, |tx| {
                 let names = tx.shown_of(left.owner)?;
-                let mut effects = Vec::new();
-                let synced = left.synced;
-                match names.first() {
+                Ok::<_, WriteError>(match names.first() {
                     // What had lost its last name dies.
-                    None => {}
-                    Some(_) if synced => effects = republish(tx, &left, content)?,
-                    Some(name) => effects = put_beside(tx, name, content)?,
-                }
-                Ok::<_, WriteError>((names.first().map(|_| synced), effects))
+                    None => (None, Vec::new()),
+                    Some(_) if is_published(tx, &left, &content)? => (None, Vec::new()),
+                    Some(_) if is_whole(&left) => (Some(true), republish(tx, &left, content)?),
+                    Some(name) => (Some(false), put_beside(tx, name, content)?),
+                })
             })?;
-            match synced {
+            match whole {
                 Some(true) => recovery.published += 1,
                 Some(false) => recovery.beside += 1,
                 None => {}
@@ -74,6 +74,23 @@ impl Share {
     }
 }
 
+/// Whether it is the file as somebody wanted to have it.
+fn is_whole(left: &Recovered) -> bool {
+    left.synced || left.closed.is_some()
+}
+
+/// Whether there is a version like this already: the crash came just after its publication.
+fn is_published(
+    tx: &Transaction<'_>,
+    left: &Recovered,
+    content: &Content,
+) -> Result<bool, WriteError> {
+    let versions = tx.inode(left.owner)?.into_iter().flat_map(|state| state.inode.versions);
+    let same_time = |mtime| left.closed.is_none_or(|closed| closed == mtime);
+    let mut versions = versions.map(|(_, version)| version);
+    Ok(versions.any(|it| it.content == *content && same_time(it.mtime)))
+}
+
 fn republish(
     tx: &mut Transaction<'_>,
     left: &Recovered,
@@ -85,8 +102,8 @@ fn republish(
         context: made_from,
         parents,
         content,
-        mtime: now().1,
-        mark: Mark::Synced,
+        mtime: left.closed.unwrap_or_else(|| now().1),
+        mark: if left.closed.is_some() { Mark::Closed } else { Mark::Synced },
     };
     Ok(operation::apply(tx, context(), publish)?.effects)
 }

@@ -192,6 +192,9 @@ impl Store {
     /// treats the stop as unclean.
     pub fn close(&self) {
         let closed = self.sync().and_then(|()| self.inner.database.close());
+        if closed.is_ok() {
+            self.inner.bytes.spill.clear();
+        }
         if let Err(cause) = closed
             && !matches!(cause, StoreError::Closed)
         {

@@ -214,6 +214,10 @@ impl<'a> Collection<'a> {
         for overlay in overlays {
             contents.extend(overlay.state().contents());
         }
+        let left = &self.store.inner.bytes.left;
+        for left in left.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            contents.extend(left.entry.contents());
+        }
         let snapshot = self.store.snapshot()?;
         for (_, _, state) in table::overlays(snapshot.sql())? {
             contents.extend(super::journal::Entry::decode(&state, |_| false)?.contents());

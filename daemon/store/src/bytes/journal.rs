@@ -34,6 +34,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The same, as if nothing was changed.
+    pub(crate) fn without_extents(&self) -> Entry {
+        Entry { base: Arc::clone(&self.base), extents: Extents::default(), ..*self }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let encoded: Result<(), minicbor::encode::Error<Infallible>> = self.write(&mut bytes);

@@ -18,6 +18,9 @@ mod record;
 mod room;
 mod salvage;
 mod seek;
+mod spill;
+mod spill_record;
+mod spill_replay;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -42,6 +45,8 @@ use list_cache::ListCache;
 use overlay::Shared;
 use pack::Pack;
 use rusqlite::Connection;
+use spill::Spill;
+use spill_replay::Left;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -62,6 +67,10 @@ pub(crate) struct Bytes {
     lists: Mutex<ListCache>,
     gate: Arc<Gate>,
     overlays: Mutex<BTreeMap<u64, Weak<Shared>>>,
+    /// What overlays hold in memory, where it outlives the process.
+    pub(crate) spill: Spill,
+    /// What a former process left there, until somebody takes it over.
+    left: Mutex<BTreeMap<u64, Left>>,
     next_overlay: AtomicU64,
     /// What all overlays hold in memory.
     memory_bytes: AtomicUsize,
@@ -117,6 +126,19 @@ impl Bytes {
         let mut left = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         left.retain(|segment, len_bytes| written.get(segment) != Some(len_bytes));
         Ok(())
+    }
+
+    /// Moves overlays on to the present spill log, if another has just been ended. To be called
+    /// while no overlay is locked.
+    fn follow_spill(&self) -> Result<(), StoreError> {
+        if !self.spill.is_lagging() {
+            return Ok(());
+        }
+        let overlays: Vec<_> = {
+            let overlays = self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
+            overlays.values().cloned().collect()
+        };
+        self.spill.catch_up(overlays)
     }
 
     /// The staging files that nobody reads any more, and those whose rows are durably gone.

@@ -4,17 +4,21 @@ use super::extent::{Data, Extent, Staging};
 use super::file::{Files, failed};
 use super::journal::Entry;
 use super::list::visit;
-use super::overlay::{Base, Overlay};
+use super::overlay::{Base, Kept, Overlay};
 use super::pack::Pack;
 use super::record::PACK_HEAD_BYTES;
+use super::spill::{Spill, logs_in};
+use super::spill_replay::{Left, Replayed, replay};
 use super::table::{self, Kind, Located, SegmentRow};
 use super::{Bytes, ReadError};
 use crate::database::Database;
 use crate::index::key::blob;
 use crate::index::record;
-use crate::{Store, StoreError};
+use crate::{Snapshot, Store, StoreError};
 use kith_core::content::FILE_MAX_BYTES;
 use kith_core::id::{ChunkId, Dot, InodeId};
+use kith_core::index::IndexRead;
+use kith_core::register::UnixTime;
 use rustix::fs::SeekFrom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -33,9 +37,12 @@ pub struct Recovered {
     pub owner: InodeId,
     /// What it is based on.
     pub base: Base,
-    /// Whether it is as of an fsync, and so to be published. Else it holds whatever had reached
-    /// the disk, and is to be put beside the file.
+    /// Whether it is as of an fsync, or later, and so to be published.
     pub synced: bool,
+    /// The time of modification that was noted when nobody wrote to it any more: it is whole, and
+    /// to be published. If it is neither, it holds whatever was written or had reached the disk,
+    /// and is to be put beside the file.
+    pub closed: Option<UnixTime>,
     /// The overlay, to be published and then discarded.
     pub overlay: Overlay,
 }
@@ -57,6 +64,22 @@ impl Bytes {
             used.extend(entry.staging);
             used.extend(entry.extents.staging().into_keys());
         }
+        let replayed = if unclean {
+            let mut known = BTreeMap::new();
+            let whole =
+                |id: u64| segments.iter().any(|row| row.id == id && row.kind == Kind::Whole);
+            replay(directory, &mut |id| {
+                let made = known.entry(id);
+                Arc::clone(made.or_insert_with(|| Staging::new(id, whole(id))))
+            })?
+        } else {
+            let needed = logs_in(directory)?.into_iter().map(|log| (log, 0)).collect();
+            Replayed { needed, ..Replayed::default() }
+        };
+        for left in replayed.left.values() {
+            used.extend(left.entry.extents.staging().into_keys());
+        }
+        let last_overlay = overlays.last().map_or(0, |(id, _, _)| *id).max(replayed.last_overlay);
         let left = |row: &SegmentRow| row.kind == Kind::Staging && !used.contains(&row.id);
         let (unused, segments): (Vec<_>, Vec<_>) = segments.into_iter().partition(left);
         database.write(|handle| {
@@ -75,7 +98,9 @@ impl Bytes {
             lists: Mutex::default(),
             gate: Arc::default(),
             overlays: Mutex::default(),
-            next_overlay: AtomicU64::new(overlays.last().map_or(1, |(id, _, _)| id + 1)),
+            spill: Spill::new(directory, replayed.needed),
+            left: Mutex::new(replayed.left),
+            next_overlay: AtomicU64::new(last_overlay + 1),
             memory_bytes: AtomicUsize::new(0),
             more_reserve_bytes: AtomicU64::new(0),
             lost: Vec::new(),
@@ -234,32 +259,63 @@ impl Store {
     }
 
     /// The overlays that a former process left and nobody has taken over yet, in the order in
-    /// which they were begun. Those that were fsynced come back as of their last fsync; of those
-    /// that weren't, what had reached the disk.
+    /// which they were begun. If the process was killed and the machine went on, they are as they
+    /// were. Else those that were fsynced come back as of their last fsync; of those that weren't,
+    /// what had reached the disk.
     ///
     /// # Errors
     /// A [`StoreError`] if the disk or the index fails.
     pub fn recovered(&self) -> Result<Vec<Recovered>, StoreError> {
         let snapshot = self.snapshot()?;
-        let rows = table::overlays(snapshot.sql())?;
+        let mut rows = BTreeMap::new();
+        for (id, synced, state) in table::overlays(snapshot.sql())? {
+            rows.insert(id, (synced, state));
+        }
         let segments = table::segments(snapshot.sql())?;
-        drop(snapshot);
         let whole = segments.iter().filter(|row| row.kind == Kind::Whole);
         let whole: BTreeSet<u64> = whole.map(|row| row.id).collect();
-        let overlays = &self.inner.bytes.overlays;
-        let taken: BTreeSet<u64> =
-            overlays.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
-        let mut recovered = Vec::new();
-        for (id, synced, state) in rows.into_iter().filter(|(id, ..)| !taken.contains(id)) {
+        let bytes = &self.inner.bytes;
+        bytes
+            .overlays
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .for_each(|taken| drop(rows.remove(taken)));
+        let mut recovered = BTreeMap::new();
+        let left = std::mem::take(&mut *bytes.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for (id, left) in left {
+            let synced = rows.remove(&id).is_some_and(|(synced, _)| synced);
+            let published = is_published(&snapshot, &left)?;
+            let left = left.settle(published);
+            let kept =
+                Kept { synced, as_synced: false, closed: left.closed, in_log: Some(left.log) };
+            recovered.insert(id, self.recovered_from(id, left.entry, kept));
+        }
+        drop(snapshot);
+        for (id, (synced, state)) in rows {
             let mut entry = Entry::decode(&state, |segment| whole.contains(&segment))?;
             if let (false, Some(segment)) = (synced, entry.staging) {
                 self.find_written(&mut entry, segment)?;
             }
-            let (owner, base) = (entry.owner, (*entry.base).clone());
-            let overlay = self.overlay_from(id, entry, synced);
-            recovered.push(Recovered { owner, base, synced, overlay });
+            let kept = Kept { synced, as_synced: synced, ..Kept::default() };
+            recovered.insert(id, self.recovered_from(id, entry, kept));
         }
-        Ok(recovered)
+        let mut all = Vec::new();
+        for recovered in recovered.into_values() {
+            // What was published as it is, but for the note of it.
+            if recovered.closed.is_none() && !recovered.overlay.is_changed() {
+                recovered.overlay.discard()?;
+            } else {
+                all.push(recovered);
+            }
+        }
+        Ok(all)
+    }
+
+    fn recovered_from(&self, id: u64, entry: Entry, kept: Kept) -> Recovered {
+        let (owner, base) = (entry.owner, (*entry.base).clone());
+        let overlay = self.overlay_from(id, entry, kept);
+        Recovered { owner, base, synced: kept.synced, closed: kept.closed, overlay }
     }
 
     /// Adds what a staging file shows to have been written to it.
@@ -280,6 +336,17 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whether the transaction that was to make a version of an overlay was committed.
+fn is_published(snapshot: &Snapshot, left: &Left) -> Result<bool, StoreError> {
+    let Some(publishing) = &left.publishing else { return Ok(false) };
+    let base = &publishing.version.base;
+    let owner = left.entry.owner;
+    let history = snapshot.handle().history_of(owner)?.into_iter().map(|(_, version)| version);
+    let shown = snapshot.inode(owner)?.into_iter().flat_map(|state| state.inode.versions);
+    let mut versions = shown.map(|(_, version)| version).chain(history);
+    Ok(versions.any(|it| base.parents == [it.dot] && base.content == it.content))
 }
 
 /// The next run of a sparse file that holds data.

@@ -5,10 +5,12 @@ use super::extent::{Data, Extent, Extents, Part, Staging};
 use super::file::failed;
 use super::frozen::Frozen;
 use super::journal::Entry;
+use super::spill_record::{self, Publishing, Record};
 use super::table::{self, Kind};
 use crate::{Store, StoreError, Transaction};
 use kith_core::content::{Content, FILE_MAX_BYTES, HOLE_ALIGN_BYTES};
 use kith_core::id::{Dot, InodeId};
+use kith_core::register::UnixTime;
 use kith_core::vector::VersionVector;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -46,6 +48,19 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
 }
 
+/// How the state that an overlay begins with was kept.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Kept {
+    /// The index has a state as of an fsync.
+    pub(crate) synced: bool,
+    /// And it is this one.
+    pub(crate) as_synced: bool,
+    /// Nobody wrote to it any more.
+    pub(crate) closed: Option<UnixTime>,
+    /// The spill log that has its last whole state.
+    pub(crate) in_log: Option<u64>,
+}
+
 pub(crate) struct State {
     owner: InodeId,
     pub(crate) base: Arc<Base>,
@@ -70,6 +85,12 @@ pub(crate) struct State {
     epoch: u64,
     /// What of it is counted among the memory of all overlays.
     accounted_bytes: usize,
+    /// Nobody has written to it since somebody said that nobody would, and of what time it is.
+    closed: Option<UnixTime>,
+    /// The version that the last frozen state is about to become.
+    publishing: Option<Arc<Base>>,
+    /// The spill log that has its last whole state.
+    pub(crate) in_log: Option<u64>,
 }
 
 impl State {
@@ -88,6 +109,23 @@ impl State {
         }
     }
 
+    /// All of it, as the spill log has it.
+    fn record(&self) -> Record {
+        let publishing = self.publishing.as_ref().zip(self.frozen);
+        let publishing = publishing.map(|(base, generation)| self.becoming(base, generation));
+        Record::State(Box::new(spill_record::State {
+            entry: self.entry(),
+            least_bytes: self.least_bytes,
+            closed: self.closed,
+            publishing,
+        }))
+    }
+
+    fn becoming(&self, base: &Arc<Base>, generation: u32) -> Publishing {
+        let version = Entry { base: Arc::clone(base), ..self.entry().without_extents() };
+        Publishing { generation, least_bytes: self.least_bytes, version }
+    }
+
     fn is_changed(&self) -> bool {
         !self.extents.is_empty()
             || self.size_bytes != self.base.content.size_bytes
@@ -95,6 +133,7 @@ impl State {
     }
 
     fn edited(&mut self) {
+        self.closed = None;
         self.unsynced = true;
         self.edits += 1;
     }
@@ -104,10 +143,13 @@ impl State {
         self.frozen.map_or_else(|| self.extents.clone(), |frozen| self.extents.newer_than(frozen))
     }
 
-    fn put(&mut self, offset: u64, len_bytes: u64, data: Data) {
-        let generation = self.generation;
-        self.extents.insert(offset, Extent { len_bytes, generation, data });
+    /// Puts a run over whatever is there; answers how the spill log has it.
+    fn put(&mut self, offset: u64, len_bytes: u64, data: Data) -> Record {
+        let extent = Extent { len_bytes, generation: self.generation, data };
+        self.extents.insert(offset, extent.clone());
         self.size_bytes = self.size_bytes.max(offset + len_bytes);
+        self.edited();
+        Record::Run(offset, extent)
     }
 }
 
@@ -135,11 +177,11 @@ impl Store {
             staging: None,
         };
         let id = self.inner.bytes.next_overlay.fetch_add(1, Ordering::Relaxed);
-        Ok(self.overlay_from(id, entry, false))
+        Ok(self.overlay_from(id, entry, Kept::default()))
     }
 
-    /// An overlay with a state that was kept.
-    pub(crate) fn overlay_from(&self, id: u64, entry: Entry, kept: bool) -> Overlay {
+    /// An overlay with a state that may have been kept.
+    pub(crate) fn overlay_from(&self, id: u64, entry: Entry, from: Kept) -> Overlay {
         let state = State {
             owner: entry.owner,
             base: entry.base,
@@ -151,11 +193,14 @@ impl Store {
             generation: 1,
             frozen: None,
             least_bytes: entry.size_bytes,
-            unsynced: !kept,
-            kept,
+            unsynced: !from.as_synced,
+            kept: from.synced,
             edits: 0,
             epoch: 0,
             accounted_bytes: 0,
+            closed: from.closed,
+            publishing: None,
+            in_log: from.in_log,
         };
         let shared = Arc::new(Shared { store: self.clone(), id, state: Mutex::new(state) });
         shared.account(&mut shared.state());
@@ -169,6 +214,20 @@ impl Store {
 impl Shared {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a change that was made in the spill log, or all of the state.
+    pub(crate) fn note(&self, state: &mut State, change: Option<Record>) -> Result<(), StoreError> {
+        let mut in_log = state.in_log;
+        let noted =
+            self.store.inner.bytes.spill.append(self.id, &mut in_log, change, || state.record());
+        state.in_log = in_log;
+        noted
+    }
+
+    /// Says in the spill log that the overlay is no more.
+    fn note_end(&self, state: &mut State) {
+        self.store.inner.bytes.spill.end(self.id, &mut state.in_log);
     }
 
     fn account(&self, state: &mut State) {
@@ -285,11 +344,41 @@ impl Overlay {
     /// Says that it belongs to another file from now on: one that its own has become, or a copy.
     pub fn set_owner(&self, owner: InodeId) {
         let mut state = self.shared.state();
-        if state.owner != owner {
-            state.owner = owner;
-            state.epoch += 1;
-            state.edited();
+        if state.owner == owner {
+            return;
         }
+        let closed = state.closed;
+        state.owner = owner;
+        state.epoch += 1;
+        state.edited();
+        state.closed = closed;
+        if state.in_log.is_some()
+            && let Err(cause) = self.shared.note(&mut state, None)
+        {
+            tracing::warn!(%cause, "whose a file's changes are could not be noted");
+        }
+    }
+
+    /// Notes that nobody writes to the file any more, and its time of modification: it is whole.
+    /// That holds until it is changed again. After a crash it comes back as
+    /// [closed](super::Recovered::closed).
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the disk fails or is full.
+    pub fn note_closed(&self, mtime: UnixTime) -> Result<(), StoreError> {
+        let mut state = self.shared.state();
+        if state.closed == Some(mtime) && state.in_log.is_some() {
+            return Ok(());
+        }
+        state.closed = Some(mtime);
+        self.shared.note(&mut state, Some(Record::Closed(mtime)))
+    }
+
+    /// Whether all that was written is in memory.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        let state = self.shared.state();
+        state.staging.is_none() && state.extents.staging().is_empty()
     }
 
     /// About how many bytes on the disk or in memory the file takes, holes left out.
@@ -334,31 +423,34 @@ impl Overlay {
             return Ok(());
         }
         let store = &self.shared.store.inner.bytes;
+        store.follow_spill()?;
         loop {
             let mut state = self.shared.state();
             if let Some(staging) = state.staging.clone() {
                 store.make_sure_of_room(bytes.len() as u64)?;
                 let file = store.files.get(staging.segment).map_err(failed)?;
                 file.write_all_at(bytes, offset).map_err(failed)?;
-                state.put(offset, bytes.len() as u64, Data::File(staging));
-                state.edited();
+                let put = state.put(offset, bytes.len() as u64, Data::File(staging));
                 self.shared.account(&mut state);
-                return Ok(());
+                return self.shared.note(&mut state, Some(put));
             }
+            // It goes to the spill log too.
+            store.make_sure_of_room(bytes.len() as u64)?;
             let generation = state.generation;
             if state.extents.overwrite(offset, bytes, generation) {
                 state.edited();
-                return Ok(());
+                let data = Data::Memory(Arc::new(bytes.to_vec()));
+                let put = Record::Run(offset, Extent { len_bytes: end - offset, generation, data });
+                return self.shared.note(&mut state, Some(put));
             }
             let total = store.memory_bytes.load(Ordering::Relaxed);
             if state.extents.memory_bytes() + bytes.len() <= MEMORY_MAX_BYTES
                 && total + bytes.len() <= MEMORY_TOTAL_MAX_BYTES
             {
                 let held = Data::Memory(Arc::new(bytes.to_vec()));
-                state.put(offset, end - offset, held);
-                state.edited();
+                let put = state.put(offset, end - offset, held);
                 self.shared.account(&mut state);
-                return Ok(());
+                return self.shared.note(&mut state, Some(put));
             }
             drop(state);
             self.give_staging()?;
@@ -403,7 +495,8 @@ impl Overlay {
         }
         state.extents.move_to(&staging);
         self.shared.account(&mut state);
-        Ok(())
+        // All of it: where its runs are has changed.
+        if state.in_log.is_some() { self.shared.note(&mut state, None) } else { Ok(()) }
     }
 
     /// Sets the size. What is cut off is gone; what is added reads as zeros.
@@ -436,7 +529,7 @@ impl Overlay {
         state.size_bytes = size_bytes;
         state.edited();
         self.shared.account(&mut state);
-        Ok(())
+        self.shared.note(&mut state, Some(Record::Resize(size_bytes)))
     }
 
     /// Turns a range, as far as it lies within the file, into a hole.
@@ -456,15 +549,17 @@ impl Overlay {
         let end = if grow { end_of(offset, len_bytes)? } else { offset.saturating_add(len_bytes) };
         let mut state = self.shared.state();
         let inside = end.min(state.size_bytes);
-        if offset < inside {
-            state.put(offset, inside - offset, Data::Zero);
-            self.free_range(&state, offset..inside);
-        }
-        if grow {
-            state.size_bytes = state.size_bytes.max(end);
-        }
         state.edited();
-        self.shared.account(&mut state);
+        if offset < inside {
+            let put = state.put(offset, inside - offset, Data::Zero);
+            self.free_range(&state, offset..inside);
+            self.shared.account(&mut state);
+            self.shared.note(&mut state, Some(put))?;
+        }
+        if grow && end > state.size_bytes {
+            state.size_bytes = end;
+            self.shared.note(&mut state, Some(Record::Resize(end)))?;
+        }
         Ok(())
     }
 
@@ -501,6 +596,7 @@ impl Overlay {
         if grow && end > state.size_bytes {
             state.size_bytes = end;
             state.edited();
+            self.shared.note(&mut state, Some(Record::Resize(end)))?;
         }
         Ok(())
     }
@@ -522,9 +618,9 @@ impl Overlay {
         if len_bytes > 0 {
             let mut state = self.shared.state();
             let data = Data::Content(Arc::new(source.clone()), source_offset);
-            state.put(offset, len_bytes, data);
-            state.edited();
+            let put = state.put(offset, len_bytes, data);
             self.shared.account(&mut state);
+            self.shared.note(&mut state, Some(put))?;
         }
         Ok(len_bytes)
     }
@@ -567,6 +663,28 @@ impl Overlay {
         }
     }
 
+    /// Makes the present state durable like [`sync`](Self::sync), to be dealt with at a later
+    /// start: as fsynced if `synced` or if it has been fsynced before, else as what it is.
+    ///
+    /// # Errors
+    /// As [`Store::sync`].
+    pub fn keep(&self, synced: bool) -> Result<(), StoreError> {
+        if synced {
+            return self.sync();
+        }
+        let store = &self.shared.store;
+        let entry = self.shared.state().entry();
+        for segment in entry.extents.staging().keys() {
+            store.inner.bytes.files.sync(*segment)?;
+        }
+        let encoded = entry.encode();
+        store
+            .inner
+            .database
+            .write(|handle| table::put_overlay(handle.sql(), self.shared.id, false, &encoded))?;
+        store.sync()
+    }
+
     fn synced(&self, edits: u64, epoch: u64) -> Result<(), StoreError> {
         self.shared.store.sync()?;
         let mut state = self.shared.state();
@@ -594,6 +712,7 @@ impl Overlay {
         state.least_bytes = state.size_bytes;
         // Later writes go elsewhere: this file may become a segment.
         state.staging = None;
+        state.publishing = None;
         frozen
     }
 
@@ -616,7 +735,15 @@ impl Overlay {
         if state.extents.is_empty() && state.size_bytes == state.base_bytes {
             state.kept = false;
         }
+        state.publishing = None;
         self.shared.account(&mut state);
+        if !state.is_changed() {
+            self.shared.note_end(&mut state);
+        } else if state.in_log.is_some()
+            && let Err(cause) = self.shared.note(&mut state, None)
+        {
+            tracing::warn!(%cause, "what was written since could not be noted");
+        }
         drop(state);
         let left = |(segment, staging): (u64, Arc<Staging>)| {
             (!after.contains_key(&segment) && writing != Some(segment)).then_some(staging)
@@ -631,6 +758,8 @@ impl Overlay {
     /// A [`StoreError`] if the index fails; the overlay may then come back after a crash.
     pub fn discard(&self) -> Result<(), StoreError> {
         let store = &self.shared.store;
+        // First, so that it can't be what a crash in between leaves.
+        self.shared.note_end(&mut self.shared.state());
         let mut staging = store.inner.database.write(|handle| {
             table::delete_overlay(handle.sql(), self.shared.id)?;
             let mut state = self.shared.state();
@@ -662,6 +791,12 @@ impl Transaction<'_> {
         let mut state = frozen.overlay.state();
         state.epoch += 1;
         let newer = state.extents.newer_than(frozen.generation);
+        if state.in_log.is_some() {
+            let version = Arc::new(base.clone());
+            let publishing = state.becoming(&version, frozen.generation);
+            state.publishing = Some(version);
+            frozen.overlay.note(&mut state, Some(Record::Publishing(publishing)))?;
+        }
         let base_bytes = base.content.size_bytes.min(state.least_bytes);
         if newer.is_empty() && state.staging.is_none() && state.size_bytes == base_bytes {
             return table::delete_overlay(self.sql(), frozen.overlay.id);

@@ -3,6 +3,7 @@
 mod collection;
 mod crash;
 mod model;
+mod spill;
 mod whole;
 
 use super::cutter::tests::{noise, pieces};

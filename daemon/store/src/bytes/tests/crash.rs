@@ -119,7 +119,7 @@ fn an_fsynced_overlay_comes_back_as_of_its_fsync() {
         }
         model[1000..1000 + len].copy_from_slice(&noise(1, len));
         model[200..500].fill(0);
-        let scratch = scratch.killed();
+        let scratch = scratch.rebooted();
         let all = scratch.store.recovered().unwrap();
         let [recovered] = &all[..] else { panic!("{}", all.len()) };
         assert!(recovered.synced);
@@ -147,7 +147,7 @@ fn an_overlay_that_was_never_fsynced_comes_back_as_far_as_its_file_shows() {
     // A whole block later, so that the sparse file shows where it begins.
     overlay.write(2 << 20, &noise(2, 8192)).unwrap();
     drop((overlay, small));
-    let scratch = scratch.killed();
+    let scratch = scratch.rebooted();
     let recovered = scratch.store.recovered().unwrap();
     let [recovered] = &recovered[..] else { panic!("{}", recovered.len()) };
     assert!(!recovered.synced);
