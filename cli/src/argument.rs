@@ -47,12 +47,18 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HOST:PORT")]
         addr: Vec<String>,
     },
-    /// The devices that share the folder
-    #[command(subcommand)]
-    Devices(Devices),
-    /// The folders that are shared
-    #[command(subcommand)]
-    Shares(Shares),
+    /// The devices that share the folder; lists them unless told otherwise
+    Devices {
+        /// What to do
+        #[command(subcommand)]
+        command: Option<Devices>,
+    },
+    /// The folders that are shared; lists them
+    Shares {
+        /// What to do
+        #[command(subcommand)]
+        command: Option<Shares>,
+    },
     /// Print what happens, as it happens
     Events,
     /// Look for whatever could keep Kith from working
@@ -166,8 +172,8 @@ mod tests {
             ("up --mount /x --no-mount", ErrorKind::ArgumentConflict),
             ("join", ErrorKind::MissingRequiredArgument),
             ("join a b", ErrorKind::UnknownArgument),
-            ("devices", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("devices rename laptop", ErrorKind::MissingRequiredArgument),
+            ("devices fly", ErrorKind::InvalidSubcommand),
             ("completions cobol", ErrorKind::InvalidValue),
             ("status --home", ErrorKind::InvalidValue),
         ] {

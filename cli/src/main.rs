@@ -11,7 +11,7 @@ mod running;
 mod screen;
 mod status;
 
-use argument::{Arguments, Command};
+use argument::{Arguments, Command, Devices, Shares};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
 use kith_daemon::paths::Paths;
@@ -40,8 +40,12 @@ fn obey(arguments: Arguments) -> Result<(), Failure> {
         Command::Status { watch } => status::show(&paths()?, watch, json),
         Command::Invite => pairing::invite(&paths()?, json),
         Command::Join { code, addr } => pairing::join(&paths()?, &code, &addr, json),
-        Command::Devices(command) => status::devices(&paths()?, &command, json),
-        Command::Shares(command) => status::shares(&paths()?, &command, json),
+        Command::Devices { command } => {
+            status::devices(&paths()?, &command.unwrap_or(Devices::List), json)
+        }
+        Command::Shares { command } => {
+            status::shares(&paths()?, &command.unwrap_or(Shares::List), json)
+        }
         Command::Events => events::follow(&paths()?, json),
         Command::Doctor => doctor::examine(&paths()?, json),
         Command::Demo => demo::run(json),
