@@ -6,6 +6,10 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
+/// How long "at once" may take in a debug build on a busy machine. Milliseconds are usual, and
+/// whoever has to wait for what stands before it in the queue waits for half a minute.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
 #[test]
 fn a_file_opened_at_once_is_fetched_at_once() {
     let Some(circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
@@ -28,7 +32,7 @@ fn a_file_opened_at_once_is_fetched_at_once() {
     let read = fs::read(&wanted).unwrap();
     let took = since.elapsed();
     assert!(read == fs::read(circle[0].path("wanted")).unwrap());
-    assert!(took < Duration::from_secs(3), "1 MB came after {took:?}");
+    assert!(took < AT_ONCE, "1 MB came after {took:?}");
 
     // So is the middle of the last file in the queue.
     let last = fs::File::open(last).unwrap();
@@ -36,7 +40,7 @@ fn a_file_opened_at_once_is_fetched_at_once() {
     let since = Instant::now();
     last.read_exact_at(&mut piece, 10_000_000).unwrap();
     let took = since.elapsed();
-    assert!(took < Duration::from_secs(3), "4 KiB came after {took:?}");
+    assert!(took < AT_ONCE, "4 KiB came after {took:?}");
     let mut original = [0; 4096];
     let file = fs::File::open(circle[0].path("background/14")).unwrap();
     file.read_exact_at(&mut original, 10_000_000).unwrap();
@@ -49,7 +53,7 @@ fn a_file_opened_at_once_is_fetched_at_once() {
 fn a_small_edit_is_not_delayed_by_a_large_transfer() {
     let Some(circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
     circle.lab.shape("100mbit");
-    grove::noise(&circle[0].path("large"), 1, 150_000_000).unwrap();
+    grove::noise(&circle[0].path("large"), 1, 250_000_000).unwrap();
     pulse::until(PATIENCE, "the transfer goes on", || {
         let missing = circle[1].missing_bytes()?;
         if missing > 0 { Ok(()) } else { Err("nothing is missing".into()) }
@@ -63,7 +67,7 @@ fn a_small_edit_is_not_delayed_by_a_large_transfer() {
                 other => Err(format!("{other:?}")),
             }
         });
-        assert!(since.elapsed() < Duration::from_secs(3), "edit {round}: {:?}", since.elapsed());
+        assert!(since.elapsed() < AT_ONCE, "edit {round}: {:?}", since.elapsed());
     }
     assert!(circle[1].missing_bytes().unwrap() > 0, "the transfer was over too soon to tell");
     circle.settle();
