@@ -386,8 +386,9 @@ impl Session {
             Message::Hello { cursor: Some(cursor), knowledge, .. }
                 if cursor.writer == state.writer && cursor.number > 0 =>
             {
-                let is_known =
-                    cursor.number <= state.number && index.tag(cursor.number)? == Some(cursor.tag);
+                // Without a tag it is so long ago that none is kept: no proof of anything.
+                let is_known = cursor.number <= state.number
+                    && index.tag(cursor.number)?.is_none_or(|tag| tag == cursor.tag);
                 if is_known { beyond(knowledge) } else { Some(cursor.number) }
             }
             Message::Hello { knowledge, .. }
