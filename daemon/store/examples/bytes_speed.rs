@@ -4,6 +4,7 @@
 use kith_core::clock::WallMs;
 use kith_core::content::Content;
 use kith_core::id::{DeviceId, Dot, InodeId, ShareId, Tag, WriterId};
+use kith_core::register::UnixTime;
 use kith_core::vector::VersionVector;
 use kith_store::bytes::Base;
 use kith_store::{Founding, Store};
@@ -78,6 +79,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         Ok(())
+    })?;
+    // Of which the spill log is most.
+    timed("10,000 writes of 4 KiB to memory", 10_000.0 / 256.0, || {
+        (0..10_000).try_for_each(|_| {
+            let overlay = store.overlay(owner, base(Content::empty()))?;
+            overlay.write(0, &block[..4096])?;
+            overlay.note_closed(UnixTime::default())?;
+            overlay.discard()
+        })
     })?;
     Ok(())
 }

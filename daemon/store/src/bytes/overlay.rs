@@ -1,13 +1,15 @@
 //! A file of the share that is being written: what was changed, over the version it is based on.
 
+mod noted;
+
 use super::ReadError;
 use super::extent::{Data, Extent, Extents, Part, Staging};
 use super::file::failed;
 use super::frozen::Frozen;
 use super::journal::Entry;
-use super::spill_record::{self, Publishing, Record};
+use super::spill_record::Record;
 use super::table::{self, Kind};
-use crate::{Store, StoreError, Transaction};
+use crate::{Store, StoreError};
 use kith_core::content::{Content, FILE_MAX_BYTES, HOLE_ALIGN_BYTES};
 use kith_core::id::{Dot, InodeId};
 use kith_core::register::UnixTime;
@@ -109,23 +111,6 @@ impl State {
         }
     }
 
-    /// All of it, as the spill log has it.
-    fn record(&self) -> Record {
-        let publishing = self.publishing.as_ref().zip(self.frozen);
-        let publishing = publishing.map(|(base, generation)| self.becoming(base, generation));
-        Record::State(Box::new(spill_record::State {
-            entry: self.entry(),
-            least_bytes: self.least_bytes,
-            closed: self.closed,
-            publishing,
-        }))
-    }
-
-    fn becoming(&self, base: &Arc<Base>, generation: u32) -> Publishing {
-        let version = Entry { base: Arc::clone(base), ..self.entry().without_extents() };
-        Publishing { generation, least_bytes: self.least_bytes, version }
-    }
-
     fn is_changed(&self) -> bool {
         !self.extents.is_empty()
             || self.size_bytes != self.base.content.size_bytes
@@ -214,20 +199,6 @@ impl Store {
 impl Shared {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a change that was made in the spill log, or all of the state.
-    pub(crate) fn note(&self, state: &mut State, change: Option<Record>) -> Result<(), StoreError> {
-        let mut in_log = state.in_log;
-        let noted =
-            self.store.inner.bytes.spill.append(self.id, &mut in_log, change, || state.record());
-        state.in_log = in_log;
-        noted
-    }
-
-    /// Says in the spill log that the overlay is no more.
-    fn note_end(&self, state: &mut State) {
-        self.store.inner.bytes.spill.end(self.id, &mut state.in_log);
     }
 
     fn account(&self, state: &mut State) {
@@ -357,28 +328,6 @@ impl Overlay {
         {
             tracing::warn!(%cause, "whose a file's changes are could not be noted");
         }
-    }
-
-    /// Notes that nobody writes to the file any more, and its time of modification: it is whole.
-    /// That holds until it is changed again. After a crash it comes back as
-    /// [closed](super::Recovered::closed).
-    ///
-    /// # Errors
-    /// A [`StoreError`] if the disk fails or is full.
-    pub fn note_closed(&self, mtime: UnixTime) -> Result<(), StoreError> {
-        let mut state = self.shared.state();
-        if state.closed == Some(mtime) && state.in_log.is_some() {
-            return Ok(());
-        }
-        state.closed = Some(mtime);
-        self.shared.note(&mut state, Some(Record::Closed(mtime)))
-    }
-
-    /// Whether all that was written is in memory.
-    #[must_use]
-    pub fn is_small(&self) -> bool {
-        let state = self.shared.state();
-        state.staging.is_none() && state.extents.staging().is_empty()
     }
 
     /// About how many bytes on the disk or in memory the file takes, holes left out.
@@ -777,32 +726,5 @@ impl Overlay {
         })?;
         store.inner.bytes.discard(std::mem::take(&mut staging).into_values());
         Ok(())
-    }
-}
-
-impl Transaction<'_> {
-    /// Notes that `frozen` is published as the content of `base` in this transaction: after a
-    /// crash only what was written since comes back. [`Overlay::rebase`] is to follow the commit,
-    /// and no [`Overlay::sync`] may come in between.
-    ///
-    /// # Errors
-    /// A [`StoreError`] if the index fails.
-    pub fn overlay_published(&mut self, frozen: &Frozen, base: &Base) -> Result<(), StoreError> {
-        let mut state = frozen.overlay.state();
-        state.epoch += 1;
-        let newer = state.extents.newer_than(frozen.generation);
-        if state.in_log.is_some() {
-            let version = Arc::new(base.clone());
-            let publishing = state.becoming(&version, frozen.generation);
-            state.publishing = Some(version);
-            frozen.overlay.note(&mut state, Some(Record::Publishing(publishing)))?;
-        }
-        let base_bytes = base.content.size_bytes.min(state.least_bytes);
-        if newer.is_empty() && state.staging.is_none() && state.size_bytes == base_bytes {
-            return table::delete_overlay(self.sql(), frozen.overlay.id);
-        }
-        let entry =
-            Entry { base: Arc::new(base.clone()), base_bytes, extents: newer, ..state.entry() };
-        table::update_overlay(self.sql(), frozen.overlay.id, &entry.encode())
     }
 }
