@@ -6,6 +6,7 @@ use kith_tests::device::{Device, settled};
 use kith_tests::pulse;
 use kith_tests::tree::{Kind, Tree};
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 /// Waits until a device is connected to as many others.
@@ -139,8 +140,11 @@ fn a_conflict_is_settled_by_saving_and_removing() {
     let tree = circle.settle();
     let copies = beside(&tree, "plan", ".txt");
     assert_eq!(copies.len(), 1, "{copies:?}");
-    fs::write(circle[1].path("plan.txt"), "as both want it").unwrap();
+    // The copy goes while the file is being written, which is settled by that too.
+    let mut plan = fs::File::create(circle[1].path("plan.txt")).unwrap();
     fs::remove_file(circle[1].path(&copies[0])).unwrap();
+    plan.write_all(b"as both want it").unwrap();
+    drop(plan);
     let tree = circle.settle();
     assert_eq!(tree.nodes.len(), 1, "{:?}", tree.nodes.keys());
     assert_eq!(fs::read_to_string(circle[0].path("plan.txt")).unwrap(), "as both want it");
