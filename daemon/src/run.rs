@@ -26,10 +26,14 @@ use tokio::sync::watch;
 const STOP_WITHIN: Duration = Duration::from_millis(4500);
 /// How often the upkeep looks around.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-/// How often garbage is collected.
+/// How often garbage is collected, and how often where the disk is all but full.
 const COLLECT_EVERY: Duration = Duration::from_secs(6 * 3600);
-/// How long superseded versions are kept.
-const RETENTION_MS: u64 = 30 * 24 * 3600 * 1000;
+const COLLECT_EVERY_PRESSED: Duration = Duration::from_secs(60);
+/// Room below which superseded and removed versions are let go earlier.
+const PRESSED_BYTES: u64 = 1 << 30;
+const HOUR_MS: u64 = 3600 * 1000;
+/// How long superseded and removed versions are kept: with room, with little, and with none.
+const RETENTION_MS: [u64; 3] = [90 * 24 * HOUR_MS, 7 * 24 * HOUR_MS, HOUR_MS];
 /// How often at most listeners are told of a share's progress.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
@@ -243,9 +247,15 @@ fn upkeep(share: &Share, stopping: &watch::Receiver<bool>) {
                 tracing::error!(cause = %kith_error_chain(&error), "damage can't be mended");
             }
         }
-        if collected.elapsed() >= COLLECT_EVERY {
+        let free_bytes = share.store.room().map_or(u64::MAX, |room| room.free_bytes);
+        let (every, retention_ms) = match free_bytes {
+            0 => (COLLECT_EVERY_PRESSED, RETENTION_MS[2]),
+            1..PRESSED_BYTES => (COLLECT_EVERY_PRESSED, RETENTION_MS[1]),
+            _ => (COLLECT_EVERY, RETENTION_MS[0]),
+        };
+        if collected.elapsed() >= every {
             collected = Instant::now();
-            match share.store.collect(context().now, RETENTION_MS) {
+            match share.store.collect(context().now, retention_ms) {
                 Ok(found) => tracing::info!(?found, "garbage was collected"),
                 Err(error) => {
                     tracing::error!(cause = %kith_error_chain(&error), "garbage can't be collected");

@@ -11,6 +11,7 @@ use kith_core::clock::WallMs;
 use kith_core::codec::decode_version;
 use kith_core::content::Content;
 use kith_core::id::{ChunkId, InodeId, WriterId};
+use kith_core::index::EntryState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
@@ -91,6 +92,8 @@ struct Collection<'a> {
     segments: Vec<SegmentRow>,
     live_bytes: BTreeMap<u64, u64>,
     collected: Collected,
+    /// Files that were removed before this, in milliseconds since 1970, are let go.
+    oldest_ms: u64,
 }
 
 /// Why a collection ends early.
@@ -107,9 +110,9 @@ impl From<StoreError> for Stop {
 }
 
 impl Store {
-    /// Gives back the room of chunks that no version names: neither one of a file, removed or not,
-    /// nor one that was superseded less than `retention_ms` ago, nor an overlay. Older superseded
-    /// versions are forgotten.
+    /// Gives back the room of chunks that no version names: neither one of a file, nor one that was
+    /// superseded or removed less than `retention_ms` ago, nor an overlay. Older superseded versions
+    /// are forgotten; of older removed ones the bytes are.
     ///
     /// Works in slices, between which everything else goes on. One collection at a time. It waits
     /// for those who hold a [`Cut`](super::Cut): never call it while you hold one.
@@ -119,7 +122,7 @@ impl Store {
     pub fn collect(&self, now: WallMs, retention_ms: u64) -> Result<Collected, StoreError> {
         let oldest = now.0.saturating_sub(retention_ms);
         while self.inner.database.write(|handle| forget_history(handle, oldest))? > 0 {}
-        let mut collection = Collection::begin(self, now)?;
+        let mut collection = Collection::begin(self, now, oldest)?;
         match collection.run() {
             Ok(()) | Err(Stop::Unsure) => Ok(collection.collected),
             Err(Stop::Failed(cause)) => Err(cause),
@@ -134,7 +137,7 @@ fn forget_history(handle: &Handle, oldest: u64) -> Result<usize, StoreError> {
 }
 
 impl<'a> Collection<'a> {
-    fn begin(store: &'a Store, now: WallMs) -> Result<Self, StoreError> {
+    fn begin(store: &'a Store, now: WallMs, oldest_ms: u64) -> Result<Self, StoreError> {
         // Whoever is storing chunks now has finished, so that each segment's rows are complete.
         let collecting = store.inner.bytes.gate.collect();
         let snapshot = store.snapshot()?;
@@ -151,6 +154,7 @@ impl<'a> Collection<'a> {
             segments,
             live_bytes: BTreeMap::new(),
             collected: Collected::default(),
+            oldest_ms,
         })
     }
 
@@ -172,14 +176,17 @@ impl<'a> Collection<'a> {
         let mut after = i64::MIN;
         loop {
             let snapshot = self.store.snapshot()?;
-            let sql = "SELECT id, register FROM inodes
+            let sql = "SELECT id, register, names FROM inodes
                        WHERE kind = 1 AND id > ? ORDER BY id LIMIT ?";
             let rows = snapshot.handle().all(sql, (after, SLICE as i64), |row| {
-                Ok((row.get(0)?, contents_of(blob(row.get_ref(1)?)?)?))
+                Ok((row.get(0)?, contents_of(blob(row.get_ref(1)?)?)?, row.get::<_, i64>(2)?))
             })?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let Some((last, _, _)) = rows.last() else { return Ok(()) };
             after = *last;
-            for (_, contents) in rows {
+            for (key, contents, names) in rows {
+                if names == 0 && is_removed_before(snapshot.handle(), key, self.oldest_ms)? {
+                    continue;
+                }
                 mark(self.store, &mut self.marks, snapshot.handle(), &contents)?;
             }
         }
@@ -282,8 +289,13 @@ impl<'a> Collection<'a> {
             // The log's numbers mean something else now.
             return Err(Stop::Unsure);
         }
+        // A name that comes back may lead to a file whose removal was long ago.
         let sql = "SELECT i.register FROM log l JOIN inodes i ON i.id = l.key
-                   WHERE l.logged > ? AND l.entry = 0 AND i.kind = 1";
+                   WHERE l.logged > ?1 AND l.entry = 0 AND i.kind = 1
+                   UNION ALL
+                   SELECT i.register FROM log l JOIN entries e ON e.id = l.key
+                   JOIN inodes i ON i.id = e.inode
+                   WHERE l.logged > ?1 AND l.entry = 1 AND i.kind = 1";
         let changed = handle
             .all(sql, [self.marked.cast_signed()], |row| contents_of(blob(row.get_ref(0)?)?))?;
         for contents in changed {
@@ -373,6 +385,17 @@ fn log_end(handle: &Handle) -> Result<(WriterId, u64), StoreError> {
         Ok((WriterId(writer.unwrap_or(0).cast_unsigned()), row.get::<_, i64>(1)?.cast_unsigned()))
     })?;
     end.ok_or(StoreError::Damaged("the replica's own row is missing"))
+}
+
+/// Whether a file that no name leads to was removed for good before a time, in milliseconds since
+/// 1970. One whose names were not all removed, as far as others know, is only out of sight.
+fn is_removed_before(handle: &Handle, inode: i64, oldest_ms: u64) -> Result<bool, StoreError> {
+    let entries = handle.entries_of(handle.inode_id(inode)?)?;
+    let removed = |state: &EntryState| {
+        let removal = state.entry.removal.as_ref();
+        state.withheld.is_none() && removal.is_some_and(|it| it.stamp.hlc.wall().0 < oldest_ms)
+    };
+    Ok(!entries.is_empty() && entries.iter().all(removed))
 }
 
 fn contents_of(register: &[u8]) -> Result<Vec<Content>, StoreError> {

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::bytes::Collected;
+use kith_core::name::EntryName;
+use kith_core::operation::{Context, Operation, apply};
 use std::sync::mpsc;
 
 const NOW: WallMs = WallMs(1_000_000_000);
@@ -73,6 +75,39 @@ fn superseded_versions_stay_as_long_as_their_retention() {
     assert_eq!(store.collect(WallMs(NOW.0 + DAY_MS), DAY_MS).unwrap().chunks, 0);
     assert_eq!(read_all(store, &content), noise(1, 1 << 20));
     assert!(store.collect(WallMs(NOW.0 + DAY_MS + 1), DAY_MS).unwrap().chunks > 0);
+}
+
+#[test]
+fn removed_files_stay_as_long_as_their_retention() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    let cut = cut(store, &noise(1, 1 << 20));
+    let content = cut.content.clone();
+    let at = (InodeId::ROOT, EntryName::new(b"photo").unwrap());
+    let does = |operation| {
+        let context = Context { now: NOW, tag: Tag(1) };
+        store.write(|transaction| apply(transaction, context, operation)).unwrap().node
+    };
+    let (parent, name) = at.clone();
+    let (user, group) = (Owner::Person, Owner::Person);
+    let create = Operation::Create { parent, name, kind: Kind::File, mode: 0o644, user, group };
+    let inode = does(create).unwrap().key();
+    does(Operation::Publish {
+        inode,
+        context: VersionVector::new(),
+        parents: Vec::new(),
+        content: content.clone(),
+        mtime: UnixTime::default(),
+        mark: Mark::Closed,
+    });
+    drop(cut);
+    let late = WallMs(NOW.0 + 100 * DAY_MS);
+    assert_eq!(store.collect(late, DAY_MS).unwrap().chunks, 0, "it has its name");
+    let (parent, name) = at;
+    does(Operation::Remove { parent, name, directory: false });
+    assert_eq!(store.collect(WallMs(NOW.0 + DAY_MS), DAY_MS).unwrap().chunks, 0);
+    assert_eq!(read_all(store, &content), noise(1, 1 << 20));
+    assert!(store.collect(late, DAY_MS).unwrap().freed_bytes >= 1 << 20);
 }
 
 #[test]
