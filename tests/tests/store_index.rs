@@ -1,5 +1,7 @@
 //! The index on disk against the index in memory: the same changes, the same answers.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use kith_core::clock::{Hlc, Stamp, WallMs};
 use kith_core::content::{Content, Layout, NodeRef, Piece};
 use kith_core::id::{ChunkId, Cursor, DeviceId, Dot, EntryId, InodeId, ShareId, Tag, WriterId};
@@ -67,8 +69,8 @@ enum Change {
     State(ReplicaState),
     Tag(u64, Tag),
     Cursor(DeviceId, Cursor),
-    Inode(InodeState),
-    Entry(EntryState),
+    Inode(Box<InodeState>),
+    Entry(Box<EntryState>),
     ForgetInode(InodeId),
     ForgetEntry(EntryId),
     Representative(InodeId, InodeId),
@@ -259,8 +261,8 @@ impl Source {
                 };
                 Change::Cursor(DeviceId([self.random.below(3) as u8; 32]), cursor)
             }
-            2..6 => Change::Inode(self.inode(memory)),
-            6..10 => Change::Entry(self.entry()),
+            2..6 => Change::Inode(Box::new(self.inode(memory))),
+            6..10 => Change::Entry(Box::new(self.entry())),
             10 => {
                 let id = InodeId(self.dot());
                 let state = memory.inode(id).unwrap()?;
@@ -288,48 +290,48 @@ impl Source {
 }
 
 #[track_caller]
-fn same<T: PartialEq + Debug>(disk: Result<T, StoreError>, memory: T) {
-    assert_eq!(disk.unwrap(), memory);
+fn same<T: PartialEq + Debug>(disk: Result<T, StoreError>, memory: &T) {
+    assert_eq!(&disk.unwrap(), memory);
 }
 
 /// Demands that every question has the same answer.
 fn compare(disk: &(impl IndexRead<Error = StoreError> + NodeRead), memory: &MemoryIndex) {
-    same(disk.state(), memory.state().unwrap());
+    same(disk.state(), &memory.state().unwrap());
     for number in 0..20 {
-        same(disk.tag(number), memory.tag(number).unwrap());
+        same(disk.tag(number), &memory.tag(number).unwrap());
     }
     for device in 0..3 {
         let device = DeviceId([device; 32]);
-        same(disk.cursor(device), memory.cursor(device).unwrap());
+        same(disk.cursor(device), &memory.cursor(device).unwrap());
     }
     for after in [0, 1, 5, 20, u64::MAX] {
         for limit in [1, 3, 1000] {
-            same(disk.changes_after(after, limit), memory.changes_after(after, limit).unwrap());
+            same(disk.changes_after(after, limit), &memory.changes_after(after, limit).unwrap());
         }
     }
     let names: Vec<EntryName> = (0..5).map(name).collect();
     for dot in dots().into_iter().chain([InodeId::ROOT.0]) {
         let inode = InodeId(dot);
-        same(disk.inode(inode), memory.inode(inode).unwrap());
-        same(disk.entry(EntryId(dot)), memory.entry(EntryId(dot)).unwrap());
-        same(disk.entries_of(inode), memory.entries_of(inode).unwrap());
-        same(disk.any_present_in(inode), memory.any_present_in(inode).unwrap());
-        same(disk.names_present_in(inode), memory.names_present_in(inode).unwrap());
-        same(disk.waiting_for(inode), memory.waiting_for(inode).unwrap());
-        same(disk.representative(inode), memory.representative(inode).unwrap());
-        same(disk.members(inode), memory.members(inode).unwrap());
-        same(disk.shown_of(inode), memory.shown_of(inode).unwrap());
+        same(disk.inode(inode), &memory.inode(inode).unwrap());
+        same(disk.entry(EntryId(dot)), &memory.entry(EntryId(dot)).unwrap());
+        same(disk.entries_of(inode), &memory.entries_of(inode).unwrap());
+        same(disk.any_present_in(inode), &memory.any_present_in(inode).unwrap());
+        same(disk.names_present_in(inode), &memory.names_present_in(inode).unwrap());
+        same(disk.waiting_for(inode), &memory.waiting_for(inode).unwrap());
+        same(disk.representative(inode), &memory.representative(inode).unwrap());
+        same(disk.members(inode), &memory.members(inode).unwrap());
+        same(disk.shown_of(inode), &memory.shown_of(inode).unwrap());
         for after in [None, Some(&names[1])] {
             for limit in [1, 2, 100] {
                 let listed = memory.list(inode, after, limit).unwrap();
                 let nodes = disk.list_nodes(inode, after, limit).unwrap();
                 let nodes: Vec<Shown> = nodes.into_iter().map(|(shown, ..)| shown).collect();
                 assert_eq!(nodes, listed);
-                same(disk.list(inode, after, limit), listed);
+                same(disk.list(inode, after, limit), &listed);
             }
         }
         for name in &names {
-            same(disk.entries_at(inode, name), memory.entries_at(inode, name).unwrap());
+            same(disk.entries_at(inode, name), &memory.entries_at(inode, name).unwrap());
             let shown = memory.shown(inode, name).unwrap();
             let found = disk.look_up(inode, name).unwrap();
             assert_eq!(found.as_ref().map(|(shown, ..)| shown), shown.as_ref());
@@ -337,9 +339,9 @@ fn compare(disk: &(impl IndexRead<Error = StoreError> + NodeRead), memory: &Memo
                 assert_eq!(node.node, shown.node);
                 assert_eq!(Some(state), memory.inode(shown.node.inode()).unwrap());
             }
-            same(disk.shown(inode, name), shown);
-            same(disk.shown_from(inode, name), memory.shown_from(inode, name).unwrap());
-            same(disk.shown_wanting(inode, name), memory.shown_wanting(inode, name).unwrap());
+            same(disk.shown(inode, name), &shown);
+            same(disk.shown_from(inode, name), &memory.shown_from(inode, name).unwrap());
+            same(disk.shown_wanting(inode, name), &memory.shown_wanting(inode, name).unwrap());
         }
     }
     compare_counters(disk, memory);
@@ -362,7 +364,7 @@ fn compare_counters(disk: &(impl IndexRead<Error = StoreError> + NodeRead), memo
     }
     for dot in dots() {
         let expected = subdirectories.get(&InodeId(dot)).copied().unwrap_or(0);
-        same(disk.subdirectories(InodeId(dot)), expected);
+        same(disk.subdirectories(InodeId(dot)), &expected);
     }
     let totals = disk.totals().unwrap();
     assert_eq!(totals.entries as usize, memory.view().count());
