@@ -33,7 +33,7 @@ const COLLECT_EVERY_PRESSED: Duration = Duration::from_secs(60);
 const PRESSED_BYTES: u64 = 1 << 30;
 const HOUR_MS: u64 = 3600 * 1000;
 /// How long superseded and removed versions are kept: with room, with little, and with none.
-const RETENTION_MS: [u64; 3] = [90 * 24 * HOUR_MS, 7 * 24 * HOUR_MS, HOUR_MS];
+const RETENTION_MS: [u64; 3] = [90 * 24 * HOUR_MS, 7 * 24 * HOUR_MS, HOUR_MS / 6];
 /// How often at most listeners are told of a share's progress.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
