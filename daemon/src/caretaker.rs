@@ -81,8 +81,15 @@ impl Caretaker {
             bytes: totals.bytes,
             missing_bytes,
             conflicts: totals.conflicts,
-            problem: None,
+            problem: self.problem()?,
         })
+    }
+
+    /// What keeps the share from working as it should.
+    fn problem(&self) -> Result<Option<String>, StoreError> {
+        let full = self.share.store.room()?.free_bytes == 0;
+        let what = "The disk is full: nothing more is taken in or published until there is room.";
+        Ok(full.then(|| what.to_owned()))
     }
 
     /// The UDP port that the network listens on; 0 if it has none any more.
