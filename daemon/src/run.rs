@@ -114,9 +114,9 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
     let circle = Circle::open(&paths.data.join("circle"), Arc::clone(&identity), &name)
         .map_err(|error| RunError::new(&error, keep_hint))?;
     let circle = Arc::new(circle);
-    let share = open_share(&paths, &config, &circle)?;
-
     let events = Events::new();
+    let share = open_share(&paths, &config, &circle, &events)?;
+
     let peers = Arc::new(Peers::new(Arc::clone(&circle)));
     let sightings = Arc::new(Sightings::open(&paths.data.join("seen")));
     let (stop, stopping) = watch::channel(false);
@@ -177,7 +177,12 @@ fn device_name(config: &Config) -> String {
     if name.trim().is_empty() { "device".to_owned() } else { name.trim().to_owned() }
 }
 
-fn open_share(paths: &Paths, config: &Config, circle: &Circle) -> Result<Arc<Share>, RunError> {
+fn open_share(
+    paths: &Paths,
+    config: &Config,
+    circle: &Circle,
+    events: &Events,
+) -> Result<Arc<Share>, RunError> {
     let directory = paths.data.join("store");
     let chance = context();
     let founding = Founding {
@@ -196,7 +201,8 @@ fn open_share(paths: &Paths, config: &Config, circle: &Circle) -> Result<Arc<Sha
         };
         RunError::new(&error, hint)
     })?;
-    let share = Arc::new(Share::new(store, config.read_deadline()));
+    let share =
+        Arc::new(Share::new(store, config.read_deadline(), events.clone(), &circle.share().name));
     let store_hint = "Look at the room and the health of the disk under Kith's data.";
     share.adopt(circle.share().id).map_err(|error| RunError::new(&error, store_hint))?;
     share

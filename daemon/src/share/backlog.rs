@@ -2,6 +2,7 @@
 
 use super::fetches::Urgency;
 use super::{Share, kith_error_chain};
+use kith_control::event::Happening;
 use kith_core::content::Content;
 use kith_core::exchange::full_knowledge;
 use kith_core::id::{ChunkId, Dot, InodeId};
@@ -54,6 +55,8 @@ struct Outstanding {
     told_bytes: u64,
     /// How many have arrived since.
     arrived_bytes: u64,
+    /// Whether any of it came from elsewhere.
+    fetched: bool,
 }
 
 impl Active {
@@ -65,6 +68,7 @@ impl Active {
             for version in self.waiting.remove(&chunk).unwrap_or_default() {
                 let Some(left) = self.left.get_mut(&version) else { continue };
                 left.arrived_bytes += left.chunks.remove(&chunk).map_or(0, u64::from);
+                left.fetched = true;
                 if left.chunks.is_empty() {
                     ready.push(version);
                 }
@@ -135,6 +139,7 @@ impl Share {
                     chunks: BTreeMap::new(),
                     told_bytes: row.absent_bytes,
                     arrived_bytes: 0,
+                    fetched: false,
                 };
                 active.left.insert(version, left);
                 self.look_at(active, version, &content, &mut done)?;
@@ -164,7 +169,11 @@ impl Share {
     ) -> Result<(), StoreError> {
         let absent = self.store.absent(content, 0..content.size_bytes, CHUNKS_A_VERSION)?;
         if absent.is_empty() {
-            active.left.remove(&version);
+            let left = active.left.remove(&version);
+            if left.is_some_and(|left| left.fetched) {
+                let (share, bytes) = (self.name.clone(), content.size_bytes);
+                self.events.send(Happening::FileFetched { share, bytes });
+            }
             done.push(version);
             return Ok(());
         }

@@ -17,6 +17,7 @@ pub(crate) use fetches::{Fetches, Planned};
 pub(crate) use publisher::Size;
 pub(crate) use recovery::Recovery;
 
+use crate::events::Events;
 use aftermath::Aftermath;
 use backlog::Backlog;
 use kith_core::clock::WallMs;
@@ -46,6 +47,9 @@ pub(crate) struct Share {
     changed: watch::Sender<u64>,
     /// How long a read waits for bytes from other devices.
     read_deadline: Duration,
+    /// Whoever listens to what happens, and the name under which the share is told of.
+    events: Events,
+    name: String,
 }
 
 /// Why a transaction was given up.
@@ -60,8 +64,8 @@ pub(crate) enum WriteError {
 }
 
 impl Share {
-    /// A share over its opened store.
-    pub(crate) fn new(store: Store, read_deadline: Duration) -> Self {
+    /// A share over its opened store, called `name` when listeners are told of it.
+    pub(crate) fn new(store: Store, read_deadline: Duration, events: Events, name: &str) -> Self {
         Share {
             store,
             fetches: Fetches::default(),
@@ -71,6 +75,8 @@ impl Share {
             backlog: Backlog::default(),
             changed: watch::Sender::new(0),
             read_deadline,
+            events,
+            name: name.to_owned(),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::fetches::Urgency;
 use super::open_files::{OpenFile, Released};
 use super::{Origin, Share, WriteError, context, kith_error_chain, storage};
+use kith_control::event::Happening;
 use kith_core::content::Content;
 use kith_core::id::{Dot, InodeId};
 use kith_core::index::IndexRead;
@@ -227,6 +228,10 @@ impl Share {
         }
         drop(kept);
         for (candidate, published) in candidates.iter().zip(&results) {
+            if matches!(published, Published::Version { .. }) {
+                let bytes = candidate.content().size_bytes;
+                self.events.send(Happening::FilePublished { share: self.name.clone(), bytes });
+            }
             let again = !matches!(published, Published::StillOpen);
             self.settle_release(self.files.published(&candidate.file, again));
         }
