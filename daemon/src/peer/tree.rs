@@ -101,6 +101,8 @@ async fn write_all(
     loop {
         // What changes in quick succession goes together.
         let round = tokio::time::Instant::now() + ROUND_EVERY;
+        // A change may also have come while the last status was on its way.
+        untold |= changed.has_changed().unwrap_or(true);
         changed.mark_unchanged();
         loop {
             let (share, session) = (Arc::clone(share), Arc::clone(session));
@@ -129,7 +131,7 @@ async fn write_all(
                 }
                 untold = true;
             }
-            () = peer.wake.notified() => {}
+            () = peer.wake.notified() => untold = true,
             _ = tick.tick(), if untold => {
                 untold = false;
                 let share = Arc::clone(share);
@@ -176,6 +178,7 @@ async fn read_all(
             Message::Announce { chunks } => share.fetches.announced(peer.device, chunks),
             Message::Hello { .. } | Message::Batch { .. } => {}
         }
+        let learnt = matches!(message, Message::Batch { .. } | Message::Knowledge { .. });
         let changes = match &message {
             Message::Batch { registers, .. } => registers.len() as u64,
             _ => 0,
@@ -201,7 +204,11 @@ async fn read_all(
                 changes,
             });
         }
-        // What it said may let more be sent to it, and changes what `status` shows.
+        // What it said may let more be sent to it, and changes what `status` shows; what was learnt
+        // is told to the others.
+        if learnt {
+            share.announce();
+        }
         peer.wake.notify_one();
         peers.note_change();
     }
