@@ -123,7 +123,8 @@ async fn greet(
     let ours =
         Hello { version: VERSION, instance: shared.instance, ended: shared.links().ended(device) };
     let said = if initiator { Some(say(connection, &ours).await?) } else { None };
-    let (hello, heard, early) = hear(connection).await?;
+    let early = if initiator { EARLY_MAX } else { 0 };
+    let (hello, heard, early) = hear(connection, early).await?;
     let candidate = Candidate {
         id: u64::from_le_bytes(id),
         connection: connection.clone(),
@@ -161,10 +162,11 @@ async fn say(connection: &Connection, hello: &Hello) -> Result<SendStream, Sessi
     Ok(stream)
 }
 
-/// Waits for the other side's stream for the circle's list. The side that was dialed may have
-/// opened others before, which are handed on.
+/// Waits for the other side's stream for the circle's list. Up to `early_max` others may come
+/// before, from a side that was dialed; they are handed on.
 async fn hear(
     connection: &Connection,
+    early_max: usize,
 ) -> Result<(Hello, RecvStream, Vec<(StreamKind, RecvStream)>), SessionError> {
     let lost = |error: FrameError| match connection.close_reason() {
         Some(reason) => SessionError::Connection(reason),
@@ -177,7 +179,7 @@ async fn hear(
         stream.read_exact(&mut kind).await.map_err(|error| lost(error.into()))?;
         match StreamKind::from_byte(kind[0]) {
             Some(StreamKind::Circle) => break stream,
-            Some(kind) if early.len() < EARLY_MAX => early.push((kind, stream)),
+            Some(kind) if early.len() < early_max => early.push((kind, stream)),
             _ => return Err(SessionError::Protocol("the greeting is missing".to_owned())),
         }
     };
