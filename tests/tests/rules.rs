@@ -326,14 +326,20 @@ fn unsafe_code_stays_in_the_modules_named_for_it() {
 
 #[test]
 fn nothing_names_the_machine_it_was_built_on() {
+    // The checkout's own place and the builder's home, wherever they are this time.
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let places: Vec<String> = [Some(repository().to_path_buf()), home]
+        .into_iter()
+        .flatten()
+        .filter(|place| place.components().count() > 1)
+        .map(|place| format!("{}/", place.display()))
+        .collect();
     let breaches: Vec<String> = files()
         .iter()
         .flat_map(|file| {
             let lines = file.text.lines().enumerate();
-            let strange = lines.filter(|(_, line)| {
-                let places = ["/work/", "/root/", "/tmp/target", "/usr/local/cargo", "/workspace/"];
-                places.iter().any(|place| line.contains(place))
-            });
+            let strange =
+                lines.filter(|(_, line)| places.iter().any(|place| line.contains(place.as_str())));
             strange.map(|(number, line)| format!("{}:{}: {line}", file.path, number + 1))
         })
         .collect();
