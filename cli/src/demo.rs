@@ -10,7 +10,7 @@ use kith_control::interrupt::on_interrupt;
 use kith_control::pairing::{InviteLine, Join};
 use kith_daemon::paths::Paths;
 use std::fs::{self, DirBuilder};
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// How long a device may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Two devices, from their start to their end: Ctrl-C, SIGTERM, or the end of stdin.
+/// Two devices, from their start to their end: Ctrl-C, SIGTERM, or Ctrl-D at a terminal.
 pub(crate) fn run(json: bool) -> Result<(), Failure> {
     let (end, ended) = mpsc::channel();
     let interrupted = end.clone();
@@ -44,13 +44,17 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
     } else {
         present(&scratch);
     }
-    thread::spawn(move || {
-        let mut byte = [0];
-        while matches!(io::stdin().read(&mut byte), Ok(1)) {}
-        let _ = end.send(());
-    });
-    // Both senders are threads that live as long as this program.
+    if io::stdin().is_terminal() {
+        let end = end.clone();
+        thread::spawn(move || {
+            let mut byte = [0];
+            while matches!(io::stdin().read(&mut byte), Ok(1)) {}
+            let _ = end.send(());
+        });
+    }
+    // `end` lives as long as this waits, so that only a message ends it.
     let _ = ended.recv();
+    drop(end);
     if !json {
         say("");
     }
