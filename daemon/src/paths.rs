@@ -117,9 +117,11 @@ impl Paths {
         let user = rustix::process::getuid().as_raw();
         let runtime = named("XDG_RUNTIME_DIR")
             .or_else(|| Some(PathBuf::from(format!("/run/user/{user}"))).filter(|at| at.is_dir()))
-            .or_else(|| (user == 0).then(|| PathBuf::from("/run")))
             .map(|directory| directory.join("kith"))
-            .filter(|directory| fits(directory))
+            // Without a session's directory: beside the data, so that two homes have two sockets.
+            .into_iter()
+            .chain([data.join("run")])
+            .find(|directory| fits(directory))
             .unwrap_or_else(|| short(&data));
         Ok(Paths {
             config: config.join("kith/config.toml"),
