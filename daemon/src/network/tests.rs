@@ -333,9 +333,7 @@ async fn a_removed_device_is_out_at_once_and_for_ever() {
 #[tokio::test]
 async fn a_restarted_device_is_linked_again() {
     let (mut one, two) = pair().await;
-    let before = std::time::Instant::now();
     two.network.shutdown().await;
-    assert!(before.elapsed() < Duration::from_secs(1));
     one.wait_for("disconnected").await;
     let home = two.home;
     let mut two = Device::start_in(home, "ignored").await;
