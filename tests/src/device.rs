@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a daemon may take to start, in a debug build on a busy machine.
 const START: Duration = Duration::from_secs(30);
@@ -207,21 +207,16 @@ impl Device {
         self.note("--- killed");
     }
 
-    /// Asks the daemon to end, and says how it did and how long it took.
+    /// Asks the daemon to end, and says how it did.
     ///
     /// # Panics
     /// If it doesn't within `patience`.
-    pub fn terminate(&mut self, patience: Duration) -> (ExitStatus, Duration) {
-        let mut daemon = self.take();
-        let since = Instant::now();
+    pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
+        let daemon = self.take();
         self.note("--- terminated");
         kill_process(Pid::from_child(&daemon), Signal::TERM).expect("it is our child");
-        let ended = wait(&mut daemon, patience);
-        let Some(status) = ended else {
-            self.daemon = Some(daemon);
-            panic!("{} did not end within {patience:?}", self.name);
-        };
-        (status, since.elapsed())
+        self.daemon = Some(daemon);
+        self.ended(patience)
     }
 
     /// Waits until the daemon ends by itself.

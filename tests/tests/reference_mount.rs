@@ -32,7 +32,7 @@ fn a_mount_behaves_as_an_ordinary_directory() {
         run.close();
         run.compare();
         // What the kernel remembered, the disk must know too.
-        let (ended, _) = device.terminate(Duration::from_secs(30));
+        let ended = device.terminate(Duration::from_secs(30));
         assert_eq!(ended.code(), Some(0));
         device.run();
         run.compare();

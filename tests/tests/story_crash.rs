@@ -138,7 +138,7 @@ fn a_restart_keeps_the_circle_and_the_tree() {
     grove::plant(&circle[0].path("tree"), 3, 300).unwrap();
     let before = circle.settle();
     for device in &mut circle.devices {
-        let (status, _) = device.terminate(Duration::from_secs(10));
+        let status = device.terminate(Duration::from_secs(10));
         assert_eq!(status.code(), Some(0));
         assert!(!is_mounted(device.mount()), "it unmounts");
     }
@@ -163,7 +163,7 @@ fn a_daemon_ends_when_asked_whatever_the_network_does() {
     let held = fs::File::open(&path).unwrap();
     let reader = std::thread::spawn(move || fs::read(path));
     for device in &mut circle.devices {
-        let (status, _) = device.terminate(PATIENCE);
+        let status = device.terminate(PATIENCE);
         assert_eq!(status.code(), Some(0), "{}", device.name());
         assert!(!is_mounted(device.mount()), "{} is still mounted", device.name());
     }

@@ -189,7 +189,7 @@ async fn read_all(
                 let mut session = lock(&session);
                 share.commit(&Origin::Elsewhere, |tx| {
                     let effects = session.receive(tx, context(), new_writer(), message)?;
-                    Ok::<_, ReceiveFailure>((effects.clone(), effects))
+                    Ok::<_, ReceiveError<StoreError>>((effects.clone(), effects))
                 })
             });
             received.await.map_err(|error| ExchangeError::Broken(error.to_string()))??
@@ -215,21 +215,8 @@ async fn read_all(
     Ok(())
 }
 
-/// Why a message was not taken in. A wrapper, so that the store's own errors convert.
-struct ReceiveFailure(ReceiveError<StoreError>);
-
-impl From<StoreError> for ReceiveFailure {
-    fn from(error: StoreError) -> Self {
-        ReceiveFailure(ReceiveError::Storage(error))
-    }
-}
-impl From<ReceiveError<StoreError>> for ReceiveFailure {
+impl From<ReceiveError<StoreError>> for ExchangeError {
     fn from(error: ReceiveError<StoreError>) -> Self {
-        ReceiveFailure(error)
-    }
-}
-impl From<ReceiveFailure> for ExchangeError {
-    fn from(ReceiveFailure(error): ReceiveFailure) -> Self {
         match error {
             ReceiveError::Storage(error) => ExchangeError::Store(error),
             other => ExchangeError::Protocol(other.to_string()),

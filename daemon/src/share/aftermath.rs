@@ -24,8 +24,6 @@ pub(crate) enum Origin<'a> {
 pub(crate) struct Aftermath {
     /// What the kernel must forget.
     pub(crate) outdated: Vec<Outdated>,
-    /// The numbers of nodes whose bytes were superseded.
-    pub(crate) superseded: Vec<u64>,
     /// Whether the device goes on under a new writer.
     pub(crate) reincarnated: bool,
 }
@@ -101,7 +99,6 @@ fn supersede(
     aftermath: &mut Aftermath,
 ) -> Result<(), StoreError> {
     let (old, _) = tx.renew_node(key, now)?;
-    aftermath.superseded.push(old);
     for shown in tx.shown_of(key)? {
         if let Some(parent) = tx.node_of(shown.parent)? {
             aftermath.outdated.push(Outdated::Name { parent: Ino(parent.ino), name: shown.name });
