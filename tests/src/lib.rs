@@ -12,6 +12,7 @@ pub mod random;
 pub mod reference;
 pub mod replicas;
 pub mod scratch;
+pub mod script;
 pub mod simulator;
 pub mod source;
 pub mod tree;

@@ -10,7 +10,7 @@ use kith_core::index::{
 };
 use kith_core::name::EntryName;
 use kith_core::register::{
-    Attributes, Entry, Inode, Kind, Mark, Owner, Place, Removal, UnixTime, Version,
+    Attributes, Entry, Inode, Kind, Mark, Owner, Parted, Place, Removal, UnixTime, Version,
 };
 use kith_core::vector::VersionVector;
 use kith_store::{Founding, NodeRead, Store, StoreError};
@@ -170,7 +170,8 @@ impl Source {
             xattrs: BTreeMap::new(),
             unread: BTreeMap::new(),
         };
-        let inode = Inode { id, kind: kind(id), attributes, versions, unread: BTreeMap::new() };
+        let (parted, unread) = (Parted::default(), BTreeMap::new());
+        let inode = Inode { id, kind: kind(id), attributes, versions, parted, unread };
         InodeState { inode, logged: self.log() }
     }
 

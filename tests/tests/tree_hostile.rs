@@ -6,7 +6,7 @@ use kith_core::clock::{Hlc, Stamp};
 use kith_core::id::{Dot, EntryId, InodeId, WriterId};
 use kith_core::index::Register;
 use kith_core::register::{
-    Attributes, Entry, Inode, Kind, Owner, Place, Removal, Replaced, Unread,
+    Attributes, Entry, Inode, Kind, Owner, Parted, Place, Removal, Replaced, Unread,
 };
 use kith_core::vector::VersionVector;
 use kith_tests::replicas::{Replica, name};
@@ -41,8 +41,8 @@ fn inode() -> impl Strategy<Value = Register> {
             xattrs: BTreeMap::new(),
             unread: Unread::new(),
         };
-        let (id, versions) = (inode_id(id), BTreeMap::new());
-        Register::Inode(Inode { id, kind, attributes, versions, unread: Unread::new() })
+        let (id, versions, parted) = (inode_id(id), BTreeMap::new(), Parted::default());
+        Register::Inode(Inode { id, kind, attributes, versions, parted, unread: Unread::new() })
     })
 }
 

@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use kith_core::clock::{Hlc, Stamp};
+use kith_core::codec;
 use kith_core::content::Content;
 use kith_core::id::{Dot, EntryId, InodeId, WriterId};
 use kith_core::name::EntryName;
 use kith_core::register::{
-    Attributes, Entry, Inode, Kind, Mark, Owner, Place, Removal, UnixTime, Unread, Version,
+    Attributes, Entry, Inode, Kind, Mark, Owner, Parted, Place, Removal, UnixTime, Unread, Version,
 };
 use kith_core::vector::VersionVector;
 use proptest::prelude::*;
@@ -82,6 +83,40 @@ fn history() -> impl Strategy<Value = Vec<Version>> {
     })
 }
 
+/// Versions that no honest device would make: contexts that lack what they were made from, that
+/// cover one another in a circle, and different values under one dot.
+fn any_version() -> impl Strategy<Value = Version> {
+    (stamp(), dot(), vector(), 0..2_u8).prop_map(|(stamp, dot, context, mark)| Version {
+        stamp,
+        dot,
+        context,
+        parents: Vec::new(),
+        author: String::new(),
+        mtime: UnixTime::default(),
+        content: Content::empty(),
+        mark: if mark == 0 { Mark::Closed } else { Mark::Idle },
+        unread: Unread::new(),
+    })
+}
+
+fn parted() -> impl Strategy<Value = Parted> {
+    (vector(), vector()).prop_map(|(dots, versions)| Parted { dots, versions })
+}
+
+/// Any states at all, in the form that a device keeps them in.
+fn any_inode() -> impl Strategy<Value = Inode> {
+    let versions = proptest::collection::vec(any_version(), 0..5);
+    (0..5_u8, attributes(), versions, parted(), unread()).prop_map(
+        |(kind, attributes, versions, parted, unread)| {
+            let kind = if kind == 0 { Kind::Fifo } else { Kind::File };
+            let versions = versions.into_iter().map(|version| (version.dot, version)).collect();
+            let mut inode = Inode { id: InodeId(ID), kind, attributes, versions, parted, unread };
+            inode.drop_covered();
+            inode
+        },
+    )
+}
+
 /// Some states that devices may come to have of one file.
 fn inodes() -> impl Strategy<Value = [Inode; 3]> {
     let state = || (attributes(), any::<u16>(), unread());
@@ -89,8 +124,8 @@ fn inodes() -> impl Strategy<Value = [Inode; 3]> {
         states.map(|(attributes, known, unread)| {
             let versions = history.iter().enumerate().filter(|(at, _)| known >> at & 1 == 1);
             let versions = versions.map(|(_, version)| (version.dot, version.clone())).collect();
-            let kind = Kind::File;
-            let mut inode = Inode { id: InodeId(ID), kind, attributes, versions, unread };
+            let (kind, parted) = (Kind::File, Parted::default());
+            let mut inode = Inode { id: InodeId(ID), kind, attributes, versions, parted, unread };
             inode.drop_covered();
             inode
         })
@@ -158,6 +193,65 @@ proptest! {
     #[test]
     fn merging_inodes_is_a_join(states in inodes()) {
         join_holds(|mine, other| mine.merge(other).changed, &states)?;
+    }
+
+    #[test]
+    fn merging_inodes_is_a_join_whatever_their_states(
+        states in [any_inode(), any_inode(), any_inode()],
+    ) {
+        join_holds(|mine, other| mine.merge(other).changed, &states)?;
+    }
+
+    #[test]
+    fn a_file_with_versions_never_is_without_one(states in [any_inode(), any_inode()]) {
+        let [mut mine, other] = states;
+        let latest = mine.latest().max(other.latest()).map(|version| version.stamp);
+        mine.merge(other);
+        prop_assert_eq!(mine.latest().map(|version| version.stamp), latest);
+    }
+
+    #[test]
+    fn what_left_a_file_never_comes_back(states in [any_inode(), any_inode()]) {
+        let [mine, other] = states;
+        let both = merged(|mine: &mut Inode, other| mine.merge(other).changed, &mine, &other);
+        for state in [mine, other] {
+            let covered = state.covered_versions();
+            prop_assert!(both.covered_versions().covers_all(&covered));
+            prop_assert!(both.known_versions().covers_all(&state.known_versions()));
+            let back = both.versions.keys().find(|dot| {
+                covered.covers(**dot) && both.latest().is_some_and(|latest| latest.dot != **dot)
+            });
+            prop_assert_eq!(back, None);
+        }
+    }
+
+    #[test]
+    fn vectors_are_a_lattice(vectors in [vector(), vector(), vector()], of in dot()) {
+        let join = |mine: &mut VersionVector, other: VersionVector| {
+            let before = mine.clone();
+            mine.join(&other);
+            *mine != before
+        };
+        join_holds(join, &vectors)?;
+        let [a, b, _] = vectors;
+        let both = merged(join, &a, &b);
+        prop_assert!(both.covers_all(&a) && both.covers_all(&b));
+        prop_assert_eq!(both.covers(of), a.covers(of) || b.covers(of));
+        prop_assert_eq!(a.covers_all(&b), both == a);
+        let rest = both.beyond(&b);
+        prop_assert!(rest.dots().all(|dot| !b.covers(dot)));
+        prop_assert_eq!(merged(join, &rest, &b), both);
+    }
+
+    #[test]
+    fn registers_come_back_from_their_encoding(inode in any_inode(), entry in entry()) {
+        prop_assert_eq!(codec::decode_entry(&codec::encode_entry(&entry)), Ok(entry));
+        // A version's context that covers itself is refused.
+        let encoded = codec::encode_inode(&inode);
+        match codec::decode_inode(&encoded) {
+            Ok(back) => prop_assert_eq!(back, inode),
+            Err(_) => prop_assert!(inode.versions.values().any(|it| it.context.covers(it.dot))),
+        }
     }
 
     #[test]

@@ -137,9 +137,10 @@ fn cursor_at<I: IndexRead>(index: &I, writer: WriterId, number: u64) -> Result<C
 /// The changes that made a register's values what they are.
 fn dots(register: &Register) -> Vec<Dot> {
     match register {
-        Register::Inode(Inode { attributes, versions, .. }) => {
+        Register::Inode(Inode { attributes, versions, parted, .. }) => {
             let mut dots = vec![attributes.dot];
             dots.extend(versions.keys());
+            dots.extend(parted.dots.dots());
             dots
         }
         Register::Entry(Entry { place, removal, .. }) => {

@@ -2,15 +2,16 @@
 //! matter.
 //!
 //! Of two values the later stamp wins; values of equal stamps are ordered by the rest of them.
-//! A version leaves its file when another's context covers it, and two removals join. What a
+//! A version leaves its file when something that was ever known of the file covers it, and two
+//! removals join. What a
 //! newer version of Kith added stays with the value that it came with.
 //!
 //! The ids, kinds and targets of registers never change. Two states that disagree about them come
 //! from a device that is broken or lies: the smaller is taken everywhere, so that even then
 //! all devices agree.
 
-use crate::register::{Entry, Inode, Place, Removal, Version};
-use alloc::collections::BTreeMap;
+use crate::register::{Entry, Inode, Parted, Place, Removal, Version};
+use crate::vector::VersionVector;
 use alloc::vec::Vec;
 
 /// What a merge did to a register.
@@ -40,16 +41,10 @@ fn settled<T: Ord>(mine: &mut T, theirs: T) -> bool {
     wins
 }
 
-impl Version {
-    /// Whether it was made from `other`, directly or not.
-    ///
-    /// Whoever makes a version from others stamps it later than all of them; a context that
-    /// claims otherwise doesn't count, so that no two versions can cover one another.
-    #[must_use]
-    pub fn covers(&self, other: &Version) -> bool {
-        self.dot != other.dot
-            && (self.context.covers(other.dot) || sabotaged!(LatestVersionWins))
-            && (self.stamp, self.dot) > (other.stamp, other.dot)
+impl Parted {
+    fn join(&mut self, other: &Parted) {
+        self.dots.join(&other.dots);
+        self.versions.join(&other.versions);
     }
 }
 
@@ -57,34 +52,49 @@ impl Inode {
     /// Takes in another state of the same inode.
     pub fn merge(&mut self, other: Inode) -> Merged {
         debug_assert_eq!(self.id, other.id, "only states of one register merge");
-        let before: BTreeMap<_, _> = core::mem::take(&mut self.versions);
+        let before = (self.versions.clone(), self.parted.clone());
         let mut changed = settled(&mut self.kind, other.kind);
         changed |= later(&mut self.attributes, other.attributes);
         changed |= later(&mut self.unread, other.unread);
-        self.versions.clone_from(&before);
+        // Also of a version that gives way to another under its name.
+        let mut covered = self.covered_versions();
+        self.parted.join(&other.parted);
         for (dot, version) in other.versions {
+            covered.join(&version.context);
             match self.versions.get_mut(&dot) {
                 Some(mine) => drop(later(mine, version)),
                 None => drop(self.versions.insert(dot, version)),
             }
         }
+        self.parted.versions.join(&covered);
         let superseded = self.drop_covered();
-        changed |= self.versions != before;
-        let stood = |version: &Version| before.contains_key(&version.dot);
+        changed |= (&self.versions, &self.parted) != (&before.0, &before.1);
+        let stood = |version: &Version| before.0.contains_key(&version.dot);
         Merged { changed, superseded: superseded.into_iter().filter(stood).collect() }
     }
 
-    /// Takes out the versions that others cover, and answers them in the order of their dots.
+    /// Takes out the versions that are covered, and answers them in the order of their dots.
+    ///
+    /// The latest stays whatever is said of it, so that a file never is without one. No honest
+    /// device covers it: what is made from others is stamped later than all of them.
     pub fn drop_covered(&mut self) -> Vec<Version> {
-        if self.versions.len() < 2 || sabotaged!(CoveredStays) {
+        if self.versions.len() < 2 && self.parted.versions.is_empty() {
             return Vec::new();
         }
-        let is_covered = |version: &Version| self.versions.values().any(|by| by.covers(version));
+        let known = self.covered_versions();
+        let latest = self.latest().map(|version| version.dot);
+        let is_covered = |version: &Version| {
+            let covered = known.covers(version.dot) || sabotaged!(LatestVersionWins);
+            covered && Some(version.dot) != latest && !sabotaged!(CoveredStays)
+        };
         let covered = self.versions.values().filter(|version| is_covered(version));
         let covered: Vec<Version> = covered.cloned().collect();
         for version in &covered {
             self.versions.remove(&version.dot);
         }
+        // What the contexts of those that stand say is said once.
+        self.parted.versions = VersionVector::new();
+        self.parted.versions = known.beyond(&self.covered_versions());
         covered
     }
 }

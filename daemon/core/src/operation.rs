@@ -11,7 +11,7 @@ use crate::effect::Effect;
 use crate::id::{DeviceId, Dot, InodeId, ShareId, Tag, WriterId};
 use crate::index::{Index, InodeState, Node, ReplicaState};
 use crate::name::EntryName;
-use crate::register::{Attributes, Author, Inode, Kind, Mark, Owner, UnixTime, Unread};
+use crate::register::{Attributes, Author, Inode, Kind, Mark, Owner, Parted, UnixTime, Unread};
 use crate::transaction::Transaction;
 use crate::vector::VersionVector;
 use alloc::boxed::Box;
@@ -219,6 +219,7 @@ pub fn found<I: Index>(
         kind: Kind::Directory,
         attributes,
         versions: BTreeMap::new(),
+        parted: Parted::default(),
         unread: Unread::new(),
     };
     index.put_state(&state)?;

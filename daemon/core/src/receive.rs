@@ -7,7 +7,7 @@ use crate::effect::Effect;
 use crate::id::InodeId;
 use crate::index::{EntryState, Index, InodeState, Register};
 use crate::operation::Context;
-use crate::register::{Entry, Inode, Kind};
+use crate::register::{Entry, Inode, Kind, Parted};
 use crate::transaction::{Heard, Transaction};
 use alloc::vec::Vec;
 
@@ -40,6 +40,7 @@ impl<I: Index> Transaction<'_, I> {
         }
         if inode.kind != Kind::File {
             inode.versions.clear();
+            inode.parted = Parted::default();
         }
         inode.drop_covered();
         self.catch_up(inode.latest_hlc());
@@ -53,6 +54,7 @@ impl<I: Index> Transaction<'_, I> {
         let change = merged.inode.merge(inode);
         if merged.inode.kind != Kind::File {
             merged.inode.versions.clear();
+            merged.inode.parted = Parted::default();
         }
         if merged.inode != mine.inode {
             self.retire(id, &change.superseded)?;

@@ -116,6 +116,16 @@ pub struct Version {
     pub unread: Unread,
 }
 
+/// What left a file otherwise than by a version that was made from it and stands: it became a file
+/// of its own. Two such states join.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Parted {
+    /// The changes that said so.
+    pub dots: VersionVector,
+    /// What is covered by that, as far as the contexts of the versions that stand don't.
+    pub versions: VersionVector,
+}
+
 /// A file, a directory or another object itself, apart from its names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inode {
@@ -128,6 +138,8 @@ pub struct Inode {
     /// The versions that no other covers: none for anything but a published file, one for most
     /// files, several after concurrent changes.
     pub versions: BTreeMap<Dot, Version>,
+    /// What left it otherwise.
+    pub parted: Parted,
     /// What a newer version of Kith added.
     pub unread: Unread,
 }
@@ -208,12 +220,20 @@ impl Inode {
         self.kind == Kind::File && self.versions.is_empty()
     }
 
-    /// All versions known here to have been made: those that stand and what they were made from.
+    /// All versions known here to have been made: those that stand and those that left.
     #[must_use]
     pub fn known_versions(&self) -> VersionVector {
-        let mut known: VersionVector = self.versions.keys().copied().collect();
-        self.versions.values().for_each(|version| known.join(&version.context));
+        let mut known = self.covered_versions();
+        self.versions.keys().for_each(|dot| known.include(*dot));
         known
+    }
+
+    /// All versions that left: what others were made from, and what became a file of its own.
+    #[must_use]
+    pub fn covered_versions(&self) -> VersionVector {
+        let mut covered = self.parted.versions.clone();
+        self.versions.values().for_each(|version| covered.join(&version.context));
+        covered
     }
 
     /// When the latest change of any value here was made.

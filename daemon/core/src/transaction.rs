@@ -3,7 +3,7 @@
 
 use crate::clock::{DRIFT_MAX_MS, Hlc, Stamp, WallMs};
 use crate::effect::Effect;
-use crate::id::{Dot, EntryId, InodeId};
+use crate::id::{Dot, EntryId, InodeId, WriterId};
 use crate::index::{EntryState, Index, InodeState, ReplicaState, Retired};
 use crate::name::EntryName;
 use crate::operation::Context;
@@ -118,6 +118,13 @@ impl<'a, I: Index> Transaction<'a, I> {
         // What lies too far ahead is overridden without being caught up with.
         self.state.hlc = next.max(hlc.min(self.drift_limit()));
         Stamp { hlc, writer: self.state.writer }
+    }
+
+    /// The stamp of what settles a repair: the next after `seen`, whoever writes it and when. So
+    /// two devices that settle the same write the same, and what a person does meanwhile, who
+    /// saw as much, is later.
+    pub(crate) fn stamp_settled(seen: Hlc) -> Stamp {
+        Stamp { hlc: Hlc(seen.0.saturating_add(1)), writer: WriterId(0) }
     }
 
     /// Catches up with a time from elsewhere.

@@ -43,6 +43,12 @@ impl VersionVector {
         }
     }
 
+    /// What is covered here and not by `other`. Joined to that it gives all that either covers.
+    #[must_use]
+    pub fn beyond(&self, other: &VersionVector) -> VersionVector {
+        self.dots().filter(|dot| !other.covers(*dot)).collect()
+    }
+
     /// Whether everything that `other` covers is covered.
     #[must_use]
     pub fn covers_all(&self, other: &VersionVector) -> bool {

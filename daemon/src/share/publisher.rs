@@ -9,7 +9,6 @@ use kith_core::id::{Dot, InodeId};
 use kith_core::index::IndexRead;
 use kith_core::operation::{self, Operation, OperationError};
 use kith_core::register::{Mark, UnixTime};
-use kith_core::vector::VersionVector;
 use kith_store::{Base, Cut, CutError, Frozen, NodeRead, StoreError, Transaction};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -353,10 +352,9 @@ fn publish_one(
         }
         return Ok(Published::Nameless);
     }
-    let made_from = made_from(tx, inode, &candidate.base)?;
     let publish = Operation::Publish {
         inode,
-        context: made_from.clone(),
+        context: candidate.base.context.clone(),
         parents: candidate.base.parents.clone(),
         content: candidate.content().clone(),
         mtime: candidate.mtime,
@@ -370,7 +368,7 @@ fn publish_one(
     effects.extend(applied.effects);
     let inode = applied.node.map_or(inode, kith_core::index::Node::key);
     let dot = own_latest(tx, inode)?;
-    let mut context = made_from;
+    let mut context = candidate.base.context.clone();
     context.include(dot);
     let base = Base { content: candidate.content().clone(), context, parents: vec![dot] };
     if let Some((frozen, _)) = &candidate.cut {
@@ -378,25 +376,6 @@ fn publish_one(
         tx.overlay_published(frozen, &base)?;
     }
     Ok(Published::Version { inode, base })
-}
-
-/// What a new version is made from: its base, and every version since that has the same bytes. Such
-/// a one only says what else went into them, as when somebody settles a conflict.
-fn made_from(
-    tx: &Transaction<'_>,
-    inode: InodeId,
-    base: &Base,
-) -> Result<VersionVector, StoreError> {
-    let mut context = base.context.clone();
-    let Some(state) = tx.inode(inode)? else { return Ok(context) };
-    for version in state.inode.versions.values() {
-        let stands_on_it = base.parents.iter().all(|dot| version.context.covers(*dot));
-        if stands_on_it && !base.parents.is_empty() && version.content == base.content {
-            context.join(&version.context);
-            context.include(version.dot);
-        }
-    }
-    Ok(context)
 }
 
 /// The version of an inode that this device published last.

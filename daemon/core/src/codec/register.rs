@@ -13,7 +13,7 @@ use super::{
 use crate::id::{EntryId, InodeId};
 use crate::name::EntryName;
 use crate::register::{
-    Attributes, Entry, Inode, Kind, Mark, Owner, Place, Removal, Replaced, Version,
+    Attributes, Entry, Inode, Kind, Mark, Owner, Parted, Place, Removal, Replaced, Version,
 };
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -25,10 +25,13 @@ fn need<T>(field: Option<T>, what: &'static str) -> Result<T, DecodeError> {
     field.ok_or(DecodeError::Missing(what))
 }
 
-/// 1 id, 2 kind, 3 attributes, 4 versions (in the dots' order).
+/// 1 id, 2 kind, 3 attributes, 4 versions (in the dots' order), 5 what parted from it, as the
+/// vectors of the changes and of the versions.
 pub(crate) fn write_inode(writer: &mut Writer, inode: &Inode) {
     let versions = Some(&inode.versions).filter(|versions| !versions.is_empty());
-    let mut fields = writer.fields(3 + usize::from(versions.is_some()), &inode.unread);
+    let parted = Some(&inode.parted).filter(|parted| **parted != Parted::default());
+    let known = 3 + usize::from(versions.is_some()) + usize::from(parted.is_some());
+    let mut fields = writer.fields(known, &inode.unread);
     fields.field(1, |writer| write_dot(writer, inode.id.0));
     fields.field(2, |writer| write_kind(writer, &inode.kind));
     fields.field(3, |writer| write_attributes(writer, &inode.attributes));
@@ -36,13 +39,18 @@ pub(crate) fn write_inode(writer: &mut Writer, inode: &Inode) {
         writer.array(versions.len());
         versions.values().for_each(|version| write_version(writer, version));
     });
+    fields.optional(5, parted, |writer, parted| {
+        writer.array(2);
+        write_vector(writer, &parted.dots);
+        write_vector(writer, &parted.versions);
+    });
     fields.end();
 }
 
 pub(crate) fn read_inode(decoder: &mut Decoder<'_>) -> Result<Inode, DecodeError> {
     const VERSIONS: &str = "an inode's versions";
     let (mut id, mut kind, mut attributes) = (None, None, None);
-    let mut versions = BTreeMap::new();
+    let (mut versions, mut parted) = (BTreeMap::new(), Parted::default());
     let unread = read_fields(decoder, "an inode", |number, decoder| {
         match number {
             1 => id = Some(InodeId(read_dot(decoder)?)),
@@ -57,6 +65,11 @@ pub(crate) fn read_inode(decoder: &mut Decoder<'_>) -> Result<Inode, DecodeError
                     versions.insert(version.dot, version);
                 }
             }
+            5 => {
+                read_tuple(decoder, "what parted from an inode", 2)?;
+                parted.dots = read_vector(decoder)?;
+                parted.versions = read_vector(decoder)?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -66,6 +79,7 @@ pub(crate) fn read_inode(decoder: &mut Decoder<'_>) -> Result<Inode, DecodeError
         kind: need(kind, "an inode's kind")?,
         attributes: need(attributes, "an inode's attributes")?,
         versions,
+        parted,
         unread,
     })
 }

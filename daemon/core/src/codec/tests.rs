@@ -5,7 +5,7 @@ use crate::clock::{Hlc, Stamp};
 use crate::content::{INLINE_PIECES_MAX, Layout, NodeRef, Piece};
 use crate::id::{ChunkId, Dot, EntryId, InodeId, WriterId};
 use crate::name::EntryName;
-use crate::register::{Kind, Mark, Owner, Replaced, UnixTime};
+use crate::register::{Kind, Mark, Owner, Parted, Replaced, UnixTime};
 use alloc::string::ToString;
 use alloc::{format, vec};
 use core::fmt::Debug;
@@ -59,6 +59,10 @@ fn inode(kind: Kind) -> Inode {
         kind,
         attributes: attributes(),
         versions: versions.iter().map(|version| (version.dot, version.clone())).collect(),
+        parted: Parted {
+            dots: [dot(3, 4)].into_iter().collect(),
+            versions: [dot(2, 1), dot(5, 6)].into_iter().collect(),
+        },
         unread: [(77, b"\xf6"[..].into())].into(),
     }
 }

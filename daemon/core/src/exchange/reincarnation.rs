@@ -103,7 +103,7 @@ impl Former {
     }
 
     fn renew_inode(&self, held: &mut InodeState, state: &mut ReplicaState, renamed: &mut Renamed) {
-        let Inode { id, attributes, versions, .. } = &mut held.inode;
+        let Inode { id, attributes, versions, parted, .. } = &mut held.inode;
         if self.is_doubtful(attributes.dot) {
             attributes.dot = next(state);
         }
@@ -116,6 +116,15 @@ impl Former {
                 renamed.entry(*id).or_default().insert(dot, version.dot);
             }
             versions.insert(version.dot, version);
+        }
+        if parted.dots.dots().any(|dot| self.is_doubtful(dot)) {
+            let seen = core::mem::take(&mut parted.versions);
+            parted.versions = self.confirmed_part(&seen);
+            let versions = renamed.get(id).into_iter().flatten();
+            let seen = versions.filter(|(former, _)| seen.covers(**former));
+            seen.for_each(|(_, new)| parted.versions.include(*new));
+            parted.dots = parted.dots.dots().filter(|dot| dot.writer != self.writer).collect();
+            parted.dots.include(next(state));
         }
         state.number += 1;
         held.logged = state.number;

@@ -1,14 +1,25 @@
 //! Making, linking and removing nodes, and changing their attributes.
 
 use super::{AttributeChange, OperationError};
+use crate::clock::{Hlc, Stamp};
 use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, InodeState, Node, Shown};
-use crate::register::{Attributes, Entry, Inode, Kind, Owner, Place, Removal, Replaced, Unread};
+use crate::register::{
+    Attributes, Entry, Inode, Kind, Owner, Parted, Place, Removal, Replaced, Unread,
+};
 use crate::transaction::{Heard, Transaction};
 use crate::vector::VersionVector;
 use crate::view::{At, outlives};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+
+/// When the latest of what is known of an entry's place and removal was done.
+fn latest_seen(state: &EntryState) -> Hlc {
+    let withheld = state.withheld.as_ref().map(|(removal, _)| removal);
+    let removals = state.entry.removal.iter().chain(withheld);
+    let seen = removals.map(|removal| removal.saw_place.hlc.max(removal.stamp.hlc)).max();
+    seen.unwrap_or_default().max(state.entry.place.stamp.hlc)
+}
 
 impl<I: Index> Transaction<'_, I> {
     pub(super) fn create(
@@ -36,8 +47,8 @@ impl<I: Index> Transaction<'_, I> {
             xattrs: BTreeMap::new(),
             unread: Unread::new(),
         };
-        let inode =
-            Inode { id, kind, attributes, versions: BTreeMap::new(), unread: Unread::new() };
+        let (versions, parted) = (BTreeMap::new(), Parted::default());
+        let inode = Inode { id, kind, attributes, versions, parted, unread: Unread::new() };
         let heard = if inode.is_withheld() { Heard::Here } else { Heard::ByAll };
         self.write_inode(InodeState { inode, logged: 0 })?;
         let entry = self.write_new_entry(id, (parent, name.clone()), heard);
@@ -170,13 +181,31 @@ impl<I: Index> Transaction<'_, I> {
     pub(super) fn place_entry(
         &mut self,
         state: EntryState,
-        (parent, name): At,
+        at: At,
         replaced: Option<Replaced>,
     ) -> Result<(), I::Error> {
-        let withheld = state.withheld.as_ref().map(|(removal, _)| removal);
-        let removals = state.entry.removal.iter().chain(withheld);
-        let seen = removals.map(|removal| removal.saw_place.hlc.max(removal.stamp.hlc)).max();
-        let stamp = self.stamp_after(seen.unwrap_or_default().max(state.entry.place.stamp.hlc));
+        let stamp = self.stamp_after(latest_seen(&state));
+        self.write_place(state, at, replaced, stamp)
+    }
+
+    /// Gives an entry the place at which a repair shows it.
+    pub(super) fn settle_entry(
+        &mut self,
+        state: EntryState,
+        at: At,
+        replaced: Option<Replaced>,
+    ) -> Result<(), I::Error> {
+        let stamp = Self::stamp_settled(latest_seen(&state));
+        self.write_place(state, at, replaced, stamp)
+    }
+
+    fn write_place(
+        &mut self,
+        state: EntryState,
+        (parent, name): At,
+        replaced: Option<Replaced>,
+        stamp: Stamp,
+    ) -> Result<(), I::Error> {
         let mut now = state.clone();
         now.entry.place = Place {
             stamp,

@@ -78,7 +78,7 @@ impl<I: Index> Transaction<'_, I> {
             at = entry.shown_parent;
             if at != entry.entry.place.parent {
                 let name = entry.entry.place.name.clone();
-                self.place_entry(entry, (at, name), None)?;
+                self.settle_entry(entry, (at, name), None)?;
             }
         }
         Ok(())
@@ -103,6 +103,7 @@ impl<I: Index> Transaction<'_, I> {
         let source = self.inode(file)?.ok_or(OperationError::NotFound)?;
         let replaced = self.inode(old)?.ok_or(OperationError::NotFound)?;
         let entry = self.entry(target.entry)?.ok_or(OperationError::NotFound)?;
+        let first = entry.entry.place.replaced;
         match (source.inode.is_withheld(), replaced.inode.is_withheld()) {
             (true, false) => self.withhold_removal(entry, file)?,
             (true, true) => {
@@ -116,9 +117,10 @@ impl<I: Index> Transaction<'_, I> {
             }
             (false, _) => self.remove_entry(entry)?,
         }
+        // What took the name over before is only a step on the way from what had it first.
         let latest = replaced.inode.latest().map(|version| version.dot);
         let dot = latest.unwrap_or(replaced.inode.attributes.dot);
-        Ok(Some(Replaced { inode: old, dot }))
+        Ok(Some(first.unwrap_or(Replaced { inode: old, dot })))
     }
 
     /// Removes an entry here, and elsewhere once `file` is published.

@@ -3,8 +3,9 @@
 use super::OperationError;
 use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, InodeState, Node, Shown};
-use crate::register::{Attributes, Entry, Inode, Kind, Place, Unread, Version};
+use crate::register::{Attributes, Entry, Inode, Kind, Parted, Place, Unread, Version};
 use crate::transaction::{Heard, Transaction};
+use crate::vector::VersionVector;
 use crate::view::{At, Member, arrange, outlives};
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +55,7 @@ impl<I: Index> Transaction<'_, I> {
         while let Some(entry) = self.entry_of(directory)?.filter(is_repaired) {
             directory = entry.shown_parent;
             let at = (entry.shown_parent, entry.entry.place.name.clone());
-            self.place_entry(entry, at, None)?;
+            self.settle_entry(entry, at, None)?;
         }
         Ok(())
     }
@@ -122,7 +123,7 @@ impl<I: Index> Transaction<'_, I> {
             let here = (at.0, row.name.clone());
             match (row.node, members.iter().find(|member| member.entry.entry.id == row.entry)) {
                 (Node::Inode(_), Some(member)) => {
-                    self.place_entry(member.entry.clone(), here, None)?;
+                    self.settle_entry(member.entry.clone(), here, None)?;
                 }
                 (Node::Copy { version, .. }, Some(member)) if copies == Copies::Settle => {
                     if let Some(version) = member.inode.inode.versions.get(&version) {
@@ -136,14 +137,14 @@ impl<I: Index> Transaction<'_, I> {
             let labelled = |row: &Shown| row.entry == member.entry.entry.id && row.wanted.is_some();
             let moved = rows.iter().any(|row| labelled(row) && matches!(row.node, Node::Inode(_)));
             if copies == Copies::Settle && member.copies_here {
-                self.cover_versions(member)?;
+                self.part_versions(member)?;
             }
             if group.hidden.contains(&member.entry.entry.id) {
                 self.remove_entry(member.entry.clone())?;
             } else if is_repaired(&member.entry) && !moved {
                 let parent = member.entry.shown_parent;
                 let replaced = member.entry.entry.place.replaced;
-                self.place_entry(member.entry.clone(), (parent, at.1.clone()), replaced)?;
+                self.settle_entry(member.entry.clone(), (parent, at.1.clone()), replaced)?;
                 self.settle_upwards(parent)?;
             }
         }
@@ -162,21 +163,18 @@ impl<I: Index> Transaction<'_, I> {
         if self.inode(id)?.is_some() || self.entry(entry_id)?.is_some() {
             return Ok(());
         }
-        let attributes = Attributes {
-            stamp: self.stamp_after(of.attributes.stamp.hlc.max(version.stamp.hlc)),
-            dot: self.dot(),
-            ..of.attributes.clone()
-        };
+        let attributes = Attributes { dot: self.dot(), ..of.attributes.clone() };
         let versions = BTreeMap::from([(version.dot, version.clone())]);
-        let inode = Inode { id, kind: Kind::File, attributes, versions, unread: Unread::new() };
+        let (kind, parted, unread) = (Kind::File, Parted::default(), Unread::new());
+        let inode = Inode { id, kind, attributes, versions, parted, unread };
         self.write_inode(InodeState { inode, logged: 0 })?;
         let place = Place {
-            stamp: self.stamp_after(version.stamp.hlc),
+            stamp: Self::stamp_settled(version.stamp.hlc),
             dot: self.dot(),
             parent,
             name,
             replaced: None,
-            author: self.state.author.clone(),
+            author: version.author.clone(),
             unread: Unread::new(),
         };
         let entry = Entry { id: entry_id, inode: id, place, removal: None, unread: Unread::new() };
@@ -186,20 +184,19 @@ impl<I: Index> Transaction<'_, I> {
         Ok(())
     }
 
-    /// Writes the file's latest version again as one that all others went into.
-    fn cover_versions(&mut self, member: &Member) -> Result<(), I::Error> {
+    /// Lets go of the versions of a file that aren't the latest.
+    fn part_versions(&mut self, member: &Member) -> Result<(), I::Error> {
         let mut now = (*member.inode).clone();
-        let Some(latest) = now.inode.latest().cloned() else { return Ok(()) };
-        let version = Version {
-            stamp: self.stamp_after(latest.stamp.hlc),
-            dot: self.dot(),
-            context: now.inode.known_versions(),
-            parents: now.inode.versions.keys().copied().collect(),
-            ..latest
-        };
-        now.inode.versions.insert(version.dot, version);
-        let covered = now.inode.drop_covered();
-        self.retire(now.inode.id, &covered)?;
+        let latest = now.inode.latest().map(|version| version.dot);
+        let others = now.inode.versions.keys().filter(|dot| Some(**dot) != latest);
+        let others: VersionVector = others.copied().collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        now.inode.parted.versions.join(&others);
+        now.inode.parted.dots.include(self.dot());
+        let parted = now.inode.drop_covered();
+        self.retire(now.inode.id, &parted)?;
         self.write_inode(now)
     }
 }

@@ -123,6 +123,7 @@ fn file(number: u64, content: Content) -> InodeState {
         kind: Kind::File,
         attributes,
         versions: [(version.dot, version)].into(),
+        parted: kith_core::register::Parted::default(),
         unread: std::collections::BTreeMap::new(),
     };
     InodeState { inode, logged: number + 1 }
