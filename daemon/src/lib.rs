@@ -4,7 +4,6 @@
 mod caretaker;
 pub mod circle;
 pub mod config;
-mod continuity;
 pub mod control;
 pub mod discovery;
 mod events;

@@ -2,7 +2,6 @@
 
 pub mod binary;
 pub mod circle;
-pub mod conversation;
 pub mod device;
 pub mod grove;
 pub mod lab;

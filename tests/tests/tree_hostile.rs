@@ -68,7 +68,10 @@ fn entry() -> impl Strategy<Value = Register> {
                 dot,
                 parent: inode_id(parent),
                 name: name(["a", "b"][at]),
-                replaced: replaced.map(|of| Replaced { inode: inode_id(of), dot }),
+                replaced: replaced.map(|of| {
+                    let inode = inode_id(of);
+                    Replaced { inode, dot, last: inode, last_dot: dot }
+                }),
                 author: "x".to_owned(),
                 unread: Unread::new(),
             };

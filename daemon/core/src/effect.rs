@@ -28,6 +28,4 @@ pub enum Effect {
     },
     /// The device goes on under a new writer; all sessions must begin again.
     Reincarnated,
-    /// There is a sign that another machine has this device's identity.
-    Cloned,
 }

@@ -9,12 +9,11 @@
 //! place reached in each device's log, put there in the transaction that brings what precedes it.
 
 mod reincarnation;
-mod stranger;
 
 use crate::codec::WRITERS_MAX;
 use crate::effect::Effect;
 use crate::id::{Cursor, DeviceId, Dot, ShareId, Tag, WriterId};
-use crate::index::{FormerWriter, Index, IndexRead, Register, ReplicaState};
+use crate::index::{Index, IndexRead, Register, ReplicaState};
 use crate::operation::Context;
 use crate::receive;
 use crate::register::{Author, Entry, Inode};
@@ -25,7 +24,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 pub use reincarnation::reincarnate;
-pub use stranger::note_clone;
 
 /// A batch is closed once its registers have this size.
 pub const BATCH_TARGET_BYTES: usize = 256 << 10;
@@ -109,11 +107,8 @@ pub struct Session {
     device: DeviceId,
     share: ShareId,
     writer: WriterId,
-    /// Where this device had come in the peer's log when the session began: what it says in its
-    /// greeting.
+    /// Where this device had come in the peer's log when the session began.
     cursor: Option<Cursor>,
-    /// The writers that this device had before.
-    former: Vec<FormerWriter>,
     peer: Option<Peer>,
     /// The place in this device's log up to which the peer has had everything.
     sent: u64,
@@ -196,7 +191,6 @@ impl Session {
             share: state.share,
             writer: state.writer,
             cursor,
-            former: index.former_writers()?,
             peer: None,
             sent: 0,
             parts: (0, Vec::new()),
@@ -216,14 +210,6 @@ impl Session {
     #[must_use]
     pub fn peer_knowledge(&self) -> Option<&VersionVector> {
         self.peer.as_ref().map(|peer| &peer.knowledge)
-    }
-
-    /// Whether it is over, because this device goes on under a new writer.
-    ///
-    /// # Errors
-    /// The storage's.
-    pub fn is_over<I: IndexRead>(&self, index: &I) -> Result<bool, I::Error> {
-        Ok(index.state()?.writer != self.writer)
     }
 
     /// The peer's name, once it has said Hello.
@@ -259,16 +245,9 @@ impl Session {
         match message {
             Message::Hello { versions, share, head, knowledge, cursor, author } => {
                 self.check_greeting(versions, share)?;
-                let mut effects = Vec::new();
-                if let Some(cursor) = cursor {
-                    if stranger::recognises(index, &state, &self.former, cursor)? {
-                        self.sent = cursor.number;
-                        confirm(index, &state, cursor)?;
-                    }
-                    let (former, device, now) = (&self.former, self.device, context.now);
-                    if stranger::heed(index, &state, former, device, cursor, now)? {
-                        effects = note_clone(index, now)?;
-                    }
+                if let Some(cursor) = cursor.filter(|cursor| cursor.writer == state.writer) {
+                    self.sent = cursor.number;
+                    confirm(index, &state, cursor)?;
                 }
                 if sabotaged!(KnowledgeTooEarly) {
                     let mut state = state;
@@ -277,26 +256,18 @@ impl Session {
                 }
                 let (writer, heard) = (head.writer, BTreeSet::new());
                 self.peer = Some(Peer { writer, author, knowledge, reached: None, heard });
-                Ok(effects)
+                Ok(Vec::new())
             }
             Message::Batch { after, registers, upto } => {
-                let former = &self.former;
-                let peer = self.peer.as_mut();
-                let peer = peer.ok_or(ReceiveError::Protocol(ProtocolError::NotGreeted))?;
-                let device = self.device;
+                let (device, peer) = self.greeted()?;
                 let reached = advance(peer, stored, after, upto)?;
                 let made = registers.iter().flat_map(dots);
                 let made: Vec<Dot> = made.filter(|dot| !peer.knowledge.covers(*dot)).collect();
-                let strangers = index.strangers()?;
-                let sign = stranger::made_elsewhere(&registers, former, &strangers, context.now);
-                let mut effects = if sabotaged!(CrashSplits) && context.tag.0.is_multiple_of(8) {
+                let effects = if sabotaged!(CrashSplits) && context.tag.0.is_multiple_of(8) {
                     Vec::new()
                 } else {
                     receive::receive(index, context, registers)?
                 };
-                if let Some(at) = sign {
-                    effects.extend(note_clone(index, at)?);
-                }
                 index.put_cursor(device, upto)?;
                 peer.reached = Some(reached);
                 if peer.heard.len() + made.len() <= HEARD_MAX {
@@ -476,12 +447,12 @@ fn advance<E>(
     after: u64,
     upto: Cursor,
 ) -> Result<u64, ReceiveError<E>> {
-    // The peer's first message begins where this device's greeting said, and so tells that the
-    // peer knows that place in its log, whichever of its writers it names; or else at 0.
+    // The peer's first message begins where the index says, or at 0 if the peer has reason to.
+    let stored = cursor.filter(|cursor| cursor.writer == peer.writer);
     let reached = match peer.reached {
         Some(reached) => reached,
         None if after == 0 => 0,
-        None => cursor.map_or(0, |cursor| cursor.number),
+        None => stored.map_or(0, |cursor| cursor.number),
     };
     if after != reached {
         return Err(ReceiveError::Protocol(ProtocolError::Gap { after, reached }));
@@ -495,9 +466,6 @@ fn advance<E>(
 /// Remembers that a peer holds this device's log up to `cursor` as it is. What a device has
 /// reached in its own log is what others have confirmed of it.
 fn confirm<I: Index>(index: &mut I, state: &ReplicaState, cursor: Cursor) -> Result<(), I::Error> {
-    if cursor.writer != state.writer {
-        return Ok(());
-    }
     let before = index.cursor(state.device)?.filter(|own| own.writer == state.writer);
     if before.is_some_and(|own| own.number >= cursor.number) {
         return Ok(());

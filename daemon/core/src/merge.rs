@@ -10,7 +10,9 @@
 //! from a device that is broken or lies: the smaller is taken everywhere, so that even then
 //! all devices agree.
 
-use crate::register::{Entry, Inode, Parted, Place, Removal, Version};
+use crate::clock::Hlc;
+use crate::id::{Dot, WriterId};
+use crate::register::{Entry, Inode, Mark, Parted, Place, Removal, Version};
 use crate::vector::VersionVector;
 use alloc::vec::Vec;
 
@@ -39,6 +41,29 @@ fn settled<T: Ord>(mine: &mut T, theirs: T) -> bool {
         *mine = theirs;
     }
     wins
+}
+
+impl Version {
+    /// Whether whoever knows of the versions in `seen` knows of all that went into this one: of
+    /// itself, or, if devices made it of others alone, of these.
+    #[must_use]
+    pub fn is_within(&self, seen: &VersionVector) -> bool {
+        seen.covers(self.dot) || (self.is_merged() && seen.covers_all(&self.context))
+    }
+
+    /// Whether a device made it of others, with nothing of a person's own in it.
+    #[must_use]
+    pub fn is_merged(&self) -> bool {
+        self.mark == Mark::Merged
+    }
+
+    /// A total order in which a version comes after all that it may take the place of. At equal
+    /// times a merged one comes before those that people made, and after merged ones of less.
+    fn order(&self) -> (Hlc, bool, u128, WriterId, Dot) {
+        let numbers = || self.context.dots().map(|dot| u128::from(dot.number));
+        let weight = if self.is_merged() { numbers().sum() } else { 0 };
+        (self.stamp.hlc, !self.is_merged(), weight, self.stamp.writer, self.dot)
+    }
 }
 
 impl Parted {
@@ -92,10 +117,38 @@ impl Inode {
         for version in &covered {
             self.versions.remove(&version.dot);
         }
+        let (mut covered, mut known) = (covered, known);
+        for twin in self.redundant() {
+            known.include(twin);
+            covered.extend(self.versions.remove(&twin));
+        }
+        covered.sort_by_key(|version| version.dot);
         // What the contexts of those that stand say is said once.
         self.parted.versions = VersionVector::new();
         self.parted.versions = known.beyond(&self.covered_versions());
         covered
+    }
+}
+
+impl Inode {
+    /// The merged versions of which all that went into them is in later ones too: several devices
+    /// may merge the same at once, and somebody may have gone on from one of the results.
+    fn redundant(&self) -> Vec<Dot> {
+        if self.versions.len() < 2 || !self.versions.values().any(Version::is_merged) {
+            return Vec::new();
+        }
+        let latest = self.latest().map(|version| version.dot);
+        let mut versions: Vec<&Version> = self.versions.values().collect();
+        versions.sort_by_key(|version| core::cmp::Reverse(version.order()));
+        let (mut seen, mut redundant) = (VersionVector::new(), Vec::new());
+        for version in versions {
+            if Some(version.dot) != latest && version.is_merged() && version.is_within(&seen) {
+                redundant.push(version.dot);
+            }
+            seen.join(&version.context);
+            seen.include(version.dot);
+        }
+        redundant
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a person or a program does to the tree on this device.
 
 mod edit;
+mod merge;
 mod publish;
 mod rename;
 mod settle;
@@ -125,6 +126,17 @@ pub enum Operation {
         /// Why it is published.
         mark: Mark,
     },
+    /// Makes one version of several that stand beside one another: those of one file, or of files at
+    /// one name, of which the one with the latest version stays. The others are removed there.
+    /// Fails with [`OperationError::Outdated`] unless the inputs are exactly what stands.
+    Merge {
+        /// All versions of the files, with their files; at least two.
+        inputs: Vec<(InodeId, Dot)>,
+        /// The bytes, which must be made of those of the inputs alone.
+        content: Content,
+        /// The time of modification.
+        mtime: UnixTime,
+    },
     /// Makes what a repair shows at a node's names ordinary. A copy becomes a file of its own.
     Settle {
         /// The node.
@@ -176,6 +188,10 @@ pub enum OperationError<E> {
     /// Not with a node of this kind.
     #[error("not with a node of this kind")]
     NotPermitted,
+    /// What was to be merged is no longer what stands, or not all of what is known elsewhere is known
+    /// here yet.
+    #[error("not what stands now")]
+    Outdated,
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] E),
@@ -253,6 +269,9 @@ pub fn apply<I: Index>(
         Operation::Publish { inode, context, parents, content, mtime, mark } => {
             let made = publish::Made { context, parents, content, mtime, mark };
             Some(transaction.publish(inode, made)?)
+        }
+        Operation::Merge { inputs, content, mtime } => {
+            Some(transaction.merge_versions(&inputs, content, mtime)?)
         }
         Operation::Settle { node } => Some(transaction.settle_node(node)?),
         Operation::Abandon { inode } => {

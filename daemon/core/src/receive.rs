@@ -48,7 +48,7 @@ impl<I: Index> Transaction<'_, I> {
             return self.write_inode(InodeState { inode, logged: 0 });
         };
         if mine.inode.is_withheld() {
-            return self.meet_withheld(&mine, inode);
+            return Ok(());
         }
         let mut merged = (*mine).clone();
         let change = merged.inode.merge(inode);
@@ -63,21 +63,6 @@ impl<I: Index> Transaction<'_, I> {
         Ok(())
     }
 
-    /// A file that is withheld here arrives, though it never left: it did before this index was put
-    /// back to an earlier state. So it is published, with whatever was done to it here since.
-    fn meet_withheld(&mut self, mine: &InodeState, inode: Inode) -> Result<(), I::Error> {
-        let id = inode.id;
-        let theirs = inode.attributes.clone();
-        let mut merged = mine.clone();
-        merged.inode.merge(inode);
-        if merged.inode.attributes != theirs {
-            merged.inode.attributes.dot = self.dot();
-        }
-        self.write_inode(merged)?;
-        self.show_others(id, true)?;
-        self.release(id)
-    }
-
     fn receive_entry(&mut self, entry: Entry) -> Result<(), I::Error> {
         if entry.inode == InodeId::ROOT {
             return Ok(());
@@ -89,11 +74,12 @@ impl<I: Index> Transaction<'_, I> {
                 EntryState { entry, withheld: None, logged: 0, shown_parent, present: false };
             return self.write_entry(None, state, Heard::ByAll);
         };
-        // The name of a file that is withheld stays so until the file arrives too.
-        let heard = if mine.logged == 0 { Heard::Here } else { Heard::ByAll };
+        if mine.logged == 0 {
+            return Ok(());
+        }
         let mut merged = mine.clone();
         if merged.entry.merge(entry) {
-            self.write_entry(Some(mine), merged, heard)?;
+            self.write_entry(Some(mine), merged, Heard::ByAll)?;
         }
         Ok(())
     }

@@ -91,6 +91,8 @@ pub enum Mark {
     Synced,
     /// The file stays open, was never fsynced, and nobody had written to it for a minute.
     Idle,
+    /// A device made it of all its parents, with nothing of a person's own in it.
+    Merged,
 }
 
 /// One immutable state of a file's bytes.
@@ -147,10 +149,14 @@ pub struct Inode {
 /// What an entry took its name over from, when it was renamed onto another file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Replaced {
-    /// The inode that had the name.
+    /// The inode that had the name first, before those that only replaced one another.
     pub inode: InodeId,
     /// Its latest version then; for what has no versions, its attributes' dot.
     pub dot: Dot,
+    /// The inode that had the name just before.
+    pub last: InodeId,
+    /// Its latest version then, or its attributes' dot.
+    pub last_dot: Dot,
 }
 
 /// Where an entry is. One value: the later stamp wins.

@@ -357,7 +357,9 @@ impl From<WriteError> for ChangeError {
             WriteError::Operation(OperationError::IsDirectory) => ChangeError::IsDirectory,
             WriteError::Operation(OperationError::NotEmpty) => ChangeError::NotEmpty,
             WriteError::Operation(OperationError::IntoItself) => ChangeError::IntoItself,
-            WriteError::Operation(OperationError::NotPermitted) => ChangeError::NotPermitted,
+            WriteError::Operation(OperationError::NotPermitted | OperationError::Outdated) => {
+                ChangeError::NotPermitted
+            }
         }
     }
 }

@@ -227,6 +227,7 @@ pub(super) fn write_version(writer: &mut Writer, version: &Version) {
             Mark::Closed => 0,
             Mark::Synced => 1,
             Mark::Idle => 2,
+            Mark::Merged => 3,
         });
     });
     fields.end();
@@ -253,6 +254,7 @@ pub(super) fn read_version(decoder: &mut Decoder<'_>) -> Result<Version, DecodeE
                     0 => Mark::Closed,
                     1 => Mark::Synced,
                     2 => Mark::Idle,
+                    3 => Mark::Merged,
                     _ => return Err(DecodeError::Unknown("mark of a version")),
                 });
             }
@@ -323,9 +325,11 @@ pub(super) fn write_place(writer: &mut Writer, place: &Place) {
     fields.field(2, |writer| write_dot(writer, place.parent.0));
     fields.field(3, |writer| writer.bytes(place.name.as_bytes()));
     fields.optional(4, place.replaced, |writer, replaced| {
-        writer.array(2);
+        writer.array(4);
         write_dot(writer, replaced.inode.0);
         write_dot(writer, replaced.dot);
+        write_dot(writer, replaced.last.0);
+        write_dot(writer, replaced.last_dot);
     });
     fields.field(5, |writer| writer.text(&place.author));
     fields.end();
@@ -343,9 +347,13 @@ pub(super) fn read_place(decoder: &mut Decoder<'_>) -> Result<Place, DecodeError
                 name = Some(EntryName::new(bytes).map_err(|_| DecodeError::Bounds("a name"))?);
             }
             4 => {
-                read_tuple(decoder, "what a place replaced", 2)?;
-                let inode = InodeId(read_dot(decoder)?);
-                replaced = Some(Replaced { inode, dot: read_dot(decoder)? });
+                read_tuple(decoder, "what a place replaced", 4)?;
+                replaced = Some(Replaced {
+                    inode: InodeId(read_dot(decoder)?),
+                    dot: read_dot(decoder)?,
+                    last: InodeId(read_dot(decoder)?),
+                    last_dot: read_dot(decoder)?,
+                });
             }
             5 => author = Some(read_author(decoder)?),
             _ => return Ok(false),

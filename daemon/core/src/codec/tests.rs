@@ -76,7 +76,12 @@ fn entry() -> Entry {
             dot: dot(2, 7),
             parent: InodeId::ROOT,
             name: EntryName::new(b"\xff name").unwrap(),
-            replaced: Some(Replaced { inode: InodeId(dot(4, 1)), dot: dot(4, 2) }),
+            replaced: Some(Replaced {
+                inode: InodeId(dot(4, 1)),
+                dot: dot(4, 2),
+                last: InodeId(dot(5, 1)),
+                last_dot: dot(5, 3),
+            }),
             author: "a".to_string(),
             unread: [(6, b"\x18\xff"[..].into())].into(),
         },

@@ -120,7 +120,8 @@ impl<I: Index> Transaction<'_, I> {
         // What took the name over before is only a step on the way from what had it first.
         let latest = replaced.inode.latest().map(|version| version.dot);
         let dot = latest.unwrap_or(replaced.inode.attributes.dot);
-        Ok(Some(first.unwrap_or(Replaced { inode: old, dot })))
+        let just = Replaced { inode: old, dot, last: old, last_dot: dot };
+        Ok(Some(first.map_or(just, |first| Replaced { last: old, last_dot: dot, ..first })))
     }
 
     /// Removes an entry here, and elsewhere once `file` is published.

@@ -1,8 +1,8 @@
 //! Which entries are there, and in which directory each is shown.
 
-use crate::id::{Dot, InodeId};
+use crate::id::InodeId;
 use crate::index::{EntryState, Index};
-use crate::register::{Inode, Kind};
+use crate::register::{Inode, Kind, Version};
 use crate::transaction::{Staged, Transaction};
 use crate::vector::VersionVector;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -31,8 +31,8 @@ pub(crate) fn lives(inode: &Inode, entries: &[EntryState]) -> Vec<bool> {
             last_link |= removal.last_link;
         }
     }
-    let is_seen = |version: &Dot| seen.covers(*version) || sabotaged!(RemovalSeesAll);
-    if last_link && inode.versions.keys().all(is_seen) {
+    let is_seen = |version: &Version| version.is_within(&seen) || sabotaged!(RemovalSeesAll);
+    if last_link && inode.versions.values().all(is_seen) {
         return lives;
     }
     let removed = |entry: &EntryState| removals(entry).map(|removal| removal.stamp).max();

@@ -10,4 +10,3 @@ pub(crate) mod record;
 pub(crate) mod registers;
 pub(crate) mod replica;
 pub(crate) mod view;
-mod writers;
