@@ -59,6 +59,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Shares>,
     },
+    /// Say that a device meant to remove or overwrite so much of the folder
+    ///
+    /// When one device removes or overwrites a large part of the folder within a short time, the
+    /// others let go of nothing that it touched until somebody says so, on any of them.
+    Meant {
+        /// Its name, or the beginning of its id; all devices unless told otherwise
+        device: Option<String>,
+    },
     /// Print what happens, as it happens
     Events,
     /// Look for whatever could keep Kith from working
@@ -151,6 +159,8 @@ mod tests {
             "devices rename laptop desk",
             "devices remove laptop --yes",
             "shares list",
+            "meant",
+            "meant laptop --json",
             "events --json",
             "doctor",
             "demo",
@@ -173,6 +183,7 @@ mod tests {
             ("join", ErrorKind::MissingRequiredArgument),
             ("join a b", ErrorKind::UnknownArgument),
             ("devices rename laptop", ErrorKind::MissingRequiredArgument),
+            ("meant a b", ErrorKind::UnknownArgument),
             ("devices fly", ErrorKind::InvalidSubcommand),
             ("completions cobol", ErrorKind::InvalidValue),
             ("status --home", ErrorKind::InvalidValue),

@@ -1,6 +1,7 @@
 //! `kith events`: what happens, as it happens.
 
 use crate::failure::Failure;
+use crate::meant::{happened, held};
 use crate::running::client;
 use crate::screen::{DIM, clock, plain, say, say_json, several, short_id, size};
 use kith_control::event::{Event, Happening};
@@ -51,6 +52,12 @@ fn sentence(event: &Event) -> String {
         }
         Happening::ShareStateChanged { share, state, missing_bytes } => {
             format!("{share} is {}, {} to fetch", state_name(*state), size(*missing_bytes))
+        }
+        Happening::MassChange { share, change } => {
+            format!("{share}: {}, and may go on. {}", happened(change, event.time), held(change))
+        }
+        Happening::MassChangeMeant { share, device } => {
+            format!("{share}: what {device} removed or overwrote was meant")
         }
         Happening::Mounted { share, mount } => format!("{share} is mounted at {mount}"),
         Happening::Problem { error, hint } if hint.is_empty() => error.clone(),

@@ -6,6 +6,7 @@ mod doctor;
 mod events;
 mod failure;
 mod launch;
+mod meant;
 mod pairing;
 mod running;
 mod screen;
@@ -46,6 +47,7 @@ fn obey(arguments: Arguments) -> Result<(), Failure> {
         Command::Shares { command } => {
             status::shares(&paths()?, &command.unwrap_or(Shares::List), json)
         }
+        Command::Meant { device } => meant::mean(&paths()?, device, json),
         Command::Events => events::follow(&paths()?, json),
         Command::Doctor => doctor::examine(&paths()?, json),
         Command::Demo => demo::run(json),

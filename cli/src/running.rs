@@ -3,8 +3,10 @@
 use crate::argument::{Foreground, Mounting};
 use crate::failure::Failure;
 use crate::launch::launch;
+use crate::meant::{happened, held};
 use crate::screen::{DIM, STRONG, plain, say, say_json, waiting};
 use kith_control::client::Client;
+use kith_control::moment::Moment;
 use kith_control::status::Status;
 use kith_daemon::config::Config;
 use kith_daemon::paths::Paths;
@@ -49,6 +51,10 @@ pub(crate) fn up(paths: &Paths, mounting: &Mounting, json: bool) -> Result<(), F
     }
     for problem in status.shares.iter().filter_map(|share| share.problem.as_deref()) {
         say(&format!("But: {}", plain(problem)));
+    }
+    for change in status.shares.iter().flat_map(|share| &share.mass_changes) {
+        say(&format!("But: {}.", plain(&happened(change, Moment::now()))));
+        say(&plain(&held(change)));
     }
     if status.devices.is_empty() {
         say(&format!("{DIM}Next: `kith invite` shows a code for another device.{DIM:#}"));

@@ -2,6 +2,7 @@
 
 use crate::argument::{Devices, Shares};
 use crate::failure::Failure;
+use crate::meant::{happened, held};
 use crate::running::client;
 use crate::screen::{
     BAD, BUSY, Columns, DIM, GOOD, NONE, PLAIN, STRONG, Side, ago, count, is_terminal, plain, say,
@@ -100,7 +101,7 @@ fn render(status: &Status, now: Moment) -> String {
     let _ = writeln!(text, "{DIM}   {}{DIM:#}", facts.join("   "));
 
     text.push('\n');
-    text.push_str(&render_shares(&status.shares));
+    text.push_str(&render_shares(&status.shares, now));
     text.push('\n');
     if status.devices.is_empty() {
         let _ = writeln!(text, "No other devices yet: `kith invite` shows a code for one.");
@@ -130,7 +131,7 @@ fn render(status: &Status, now: Moment) -> String {
     text
 }
 
-fn render_shares(shares: &[ShareStatus]) -> String {
+fn render_shares(shares: &[ShareStatus], now: Moment) -> String {
     let mut table = Columns::new(&[
         ("Folder", Side::Left),
         ("State", Side::Left),
@@ -158,6 +159,11 @@ fn render_shares(shares: &[ShareStatus]) -> String {
         if let Some(problem) = &share.problem {
             let (name, problem) = (plain(&share.name), plain(problem));
             let _ = writeln!(text, "{BAD}{name}:{BAD:#} {problem}");
+        }
+        for change in &share.mass_changes {
+            let (name, happened) = (plain(&share.name), plain(&happened(change, now)));
+            let _ = writeln!(text, "{BAD}{name}:{BAD:#} {happened}.");
+            let _ = writeln!(text, "{}", plain(&held(change)));
         }
     }
     text
@@ -213,7 +219,7 @@ pub(crate) fn shares(paths: &Paths, command: &Shares, json: bool) -> Result<(), 
     if json {
         say_json(&list);
     } else {
-        say(render_shares(&list.shares).trim_end());
+        say(render_shares(&list.shares, Moment::now()).trim_end());
     }
     Ok(())
 }
@@ -323,6 +329,7 @@ pub(crate) mod tests {
                 missing_bytes: 104_857_600,
                 conflicts: 2,
                 problem: None,
+                mass_changes: Vec::new(),
             }],
             devices: Vec::new(),
         }

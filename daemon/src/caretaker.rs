@@ -12,7 +12,8 @@ use kith_control::event::{Event, Happening};
 use kith_control::moment::Moment;
 use kith_control::pairing::{Invitation, InviteLine, Joined};
 use kith_control::status::{
-    DeviceList, DeviceRef, DeviceStatus, Member, ShareState, ShareStatus, Status, ThisDevice,
+    DeviceList, DeviceRef, DeviceStatus, MassChange, Member, ShareState, ShareStatus, Status,
+    ThisDevice,
 };
 use kith_core::exchange::full_knowledge;
 use kith_core::id::DeviceId;
@@ -82,6 +83,7 @@ impl Caretaker {
             missing_bytes,
             conflicts: totals.conflicts,
             problem: self.problem()?,
+            mass_changes: self.share.mass_changes()?,
         })
     }
 
@@ -247,6 +249,10 @@ impl Steward for Caretaker {
         self.events
             .send(Happening::DeviceRemoved { id: device.id.clone(), name: device.name.clone() });
         Ok(device)
+    }
+
+    fn mean(&self, device: Option<&str>) -> Result<Vec<MassChange>, ControlError> {
+        self.share.mean(device).map_err(|error| failed(&error))
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -3,7 +3,7 @@
 use kith_control::diagnosis::DoctorReport;
 use kith_control::event::Event;
 use kith_control::pairing::{Invitation, InviteLine, Joined};
-use kith_control::status::{DeviceList, DeviceRef, ShareStatus, Status};
+use kith_control::status::{DeviceList, DeviceRef, MassChange, ShareStatus, Status};
 use kith_core::id::DeviceId;
 use std::pin::Pin;
 use tokio::sync::{broadcast, mpsc};
@@ -51,6 +51,13 @@ pub trait Steward: Send + Sync + 'static {
     /// # Errors
     /// If there is no such device, it is this one, or it can't be written down.
     fn remove_device(&self, id: DeviceId) -> Result<DeviceRef, ControlError>;
+
+    /// Notes that a person meant the mass changes of the devices called `device`, or all of them.
+    /// Answers those that were waiting for that; none is no failure.
+    ///
+    /// # Errors
+    /// If the index fails.
+    fn mean(&self, device: Option<&str>) -> Result<Vec<MassChange>, ControlError>;
 
     /// What happens from now on. A receiver that is too slow loses the oldest events, and the
     /// server tells its client how many.

@@ -15,6 +15,7 @@ use kith_core::register::{Kind, Mark, Owner, UnixTime};
 use kith_core::vector::VersionVector;
 use kith_core::wire::{FRAME_MAX_BYTES, Message, Versions, encode_frame};
 use kith_tests::memory_index::MemoryIndex;
+use std::collections::BTreeMap;
 
 struct Device {
     index: MemoryIndex,
@@ -257,8 +258,12 @@ fn messages_that_break_the_protocol_are_refused() {
     let head = |number| Cursor { writer: WriterId(1), number, tag: Tag(1) };
     let batch = |after, upto| Message::Batch { after, registers: Vec::new(), upto };
     let knowledge = |after, at| Message::Knowledge { after, at, knowledge: VersionVector::new() };
-    let status =
-        Message::Status { absent_bytes: 0, free_bytes: 0, knowledge: VersionVector::new() };
+    let status = Message::Status {
+        absent_bytes: 0,
+        free_bytes: 0,
+        knowledge: VersionVector::new(),
+        meant: BTreeMap::new(),
+    };
     // What comes before a Hello.
     for message in
         [batch(0, head(1)), knowledge(0, head(1)), status, Message::Announce { chunks: Vec::new() }]

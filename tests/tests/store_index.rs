@@ -185,6 +185,7 @@ impl Source {
             saw_place: self.stamp(),
             saw_content: VersionVector::new(),
             last_link: self.random.chance(50),
+            author: self.random.chance(50).then(|| "lap".into()),
             unread: BTreeMap::new(),
         };
         let place = Place {

@@ -53,6 +53,7 @@ fn removal() -> impl Strategy<Value = Removal> {
         saw_place,
         saw_content: VersionVector::new(),
         last_link,
+        author: None,
         unread: Unread::new(),
     })
 }

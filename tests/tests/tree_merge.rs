@@ -133,13 +133,15 @@ fn inodes() -> impl Strategy<Value = [Inode; 3]> {
 }
 
 fn removal() -> impl Strategy<Value = Removal> {
-    (stamp(), vector(), stamp(), vector(), any::<bool>(), unread()).prop_map(
-        |(stamp, dots, saw_place, saw_content, last_link, unread)| Removal {
+    let author = proptest::option::of((0..3_u8).prop_map(|number| format!("device {number}")));
+    (stamp(), vector(), stamp(), vector(), any::<bool>(), author, unread()).prop_map(
+        |(stamp, dots, saw_place, saw_content, last_link, author, unread)| Removal {
             stamp,
             dots,
             saw_place,
             saw_content,
             last_link,
+            author,
             unread,
         },
     )

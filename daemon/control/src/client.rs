@@ -4,7 +4,7 @@ use crate::diagnosis::DoctorReport;
 use crate::event::Event;
 use crate::pairing::{InviteLine, Join, Joined};
 use crate::refusal::ErrorBody;
-use crate::status::{DeviceList, DeviceRef, Rename, ShareList, Status};
+use crate::status::{DeviceList, DeviceRef, Mean, Meant, Rename, ShareList, Status};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -136,6 +136,14 @@ impl Client {
     /// See [`ClientError`].
     pub fn shares(&self) -> Result<ShareList, ClientError> {
         self.ask(Method::GET, "/v1/shares", None::<&()>, PATIENCE)
+    }
+
+    /// `POST /v1/meant`: a person meant what a device, or all of them, removed or overwrote.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; refused if there is no such device.
+    pub fn mean(&self, mean: &Mean) -> Result<Meant, ClientError> {
+        self.ask(Method::POST, "/v1/meant", Some(mean), PATIENCE)
     }
 
     /// `GET /v1/doctor`.

@@ -1,7 +1,7 @@
 //! What happens while a daemon runs, as it tells those who listen.
 
 use crate::moment::Moment;
-use crate::status::ShareState;
+use crate::status::{MassChange, ShareState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -104,6 +104,22 @@ pub enum Happening {
         state: ShareState,
         /// How many bytes this device still wants to fetch.
         missing_bytes: u64,
+    },
+    /// Another device removed or overwrote a large part of a share within a short time. What it
+    /// touched is held here until a person says that it was meant.
+    MassChange {
+        /// The share's name.
+        share: String,
+        /// What was done until now. `status` tells how it goes on.
+        #[serde(flatten)]
+        change: MassChange,
+    },
+    /// A person said, here or on another device, that a mass change was meant.
+    MassChangeMeant {
+        /// The share's name.
+        share: String,
+        /// The device that had made it.
+        device: String,
     },
     /// A share was mounted.
     Mounted {

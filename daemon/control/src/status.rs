@@ -79,6 +79,46 @@ pub struct ShareStatus {
     /// What keeps it from working as it should, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Where another device removed or overwrote a large part of it, and nobody has said yet that
+    /// it was meant. Until then nothing that was touched is let go here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mass_changes: Vec<MassChange>,
+}
+
+/// A large part of a share that one device removed or overwrote within a short time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MassChange {
+    /// The device's name when it did that.
+    pub device: String,
+    /// How many files it removed.
+    pub removed: u64,
+    /// How many it overwrote.
+    pub overwritten: u64,
+    /// The sizes of these files before, in bytes.
+    pub bytes: u64,
+    /// How many files there were.
+    pub files: u64,
+    /// When the first of it was done, by that device's clock.
+    pub from: Moment,
+    /// When the last of it was.
+    pub to: Moment,
+}
+
+/// Body of `POST /v1/meant`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mean {
+    /// The device whose mass changes were meant: a name, an id, or the beginning of one. Nothing:
+    /// those of all devices.
+    #[serde(default)]
+    pub device: Option<String>,
+}
+
+/// Answer of `POST /v1/meant`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Meant {
+    /// What was waiting for somebody to say so.
+    pub meant: Vec<MassChange>,
 }
 
 /// Another device of the circle.

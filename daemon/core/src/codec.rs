@@ -23,7 +23,7 @@ use minicbor::Decoder;
 pub use list::{List, decode_list, encode_list, list_size_bytes};
 
 pub(crate) use content::{chunk_len, read_chunk_id};
-pub(crate) use field::{Writer, read_array, read_fields, read_tuple};
+pub(crate) use field::{Writer, read_array, read_fields, read_map, read_tuple};
 pub(crate) use register::{read_entry, read_inode, write_entry, write_inode};
 pub(crate) use value::{read_author, read_cursor, read_vector, write_cursor, write_vector};
 

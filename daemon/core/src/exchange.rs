@@ -290,9 +290,14 @@ impl Session {
                 peer.learn(&knowledge)?;
                 Ok(Vec::new())
             }
-            Message::Status { knowledge, .. } => {
+            Message::Status { knowledge, meant, .. } => {
                 let (_, peer) = self.greeted()?;
                 peer.learn(&knowledge)?;
+                // Nobody vouches for what he did himself.
+                let others = meant.into_iter().filter(|(writer, _)| *writer != peer.writer);
+                for (writer, upto) in others {
+                    index.note_meant(writer, upto)?;
+                }
                 Ok(Vec::new())
             }
             Message::Announce { .. } => {

@@ -4,6 +4,7 @@
 //! transaction adds; whoever implements them commits a transaction as a whole or not at all, and
 //! lets a transaction read what it wrote.
 
+use crate::alarm::Loss;
 use crate::clock::{Hlc, WallMs};
 use crate::id::{Cursor, DeviceId, Dot, EntryId, InodeId, ShareId, Tag, WriterId};
 use crate::name::EntryName;
@@ -207,6 +208,18 @@ pub trait Index: IndexRead {
         why: Retired,
         at: WallMs,
     ) -> Result<(), Self::Error>;
+
+    /// Hears that another device took a file away, for an [alarm](crate::alarm). Storage that raises
+    /// none has nothing to do.
+    fn note_loss(&mut self, loss: &Loss) -> Result<(), Self::Error> {
+        let _ = loss;
+        Ok(())
+    }
+    /// Hears that a person meant everything that `writer` did up to a time.
+    fn note_meant(&mut self, writer: WriterId, upto: Hlc) -> Result<(), Self::Error> {
+        let _ = (writer, upto);
+        Ok(())
+    }
 
     /// Shows `directory` as `representative`, or as itself if they are the same.
     fn put_representative(

@@ -11,6 +11,7 @@ extern crate alloc;
 #[macro_use]
 mod sabotaged;
 
+pub mod alarm;
 pub mod clock;
 pub mod codec;
 pub mod content;

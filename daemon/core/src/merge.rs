@@ -160,7 +160,10 @@ impl Removal {
             *self = other;
             return *self != before;
         }
-        self.stamp = self.stamp.max(other.stamp);
+        let (stamp, author) = (other.stamp, other.author);
+        if (stamp, &author) > (self.stamp, &self.author) {
+            (self.stamp, self.author) = (stamp, author);
+        }
         self.dots.join(&other.dots);
         self.saw_place = self.saw_place.max(other.saw_place);
         self.saw_content.join(&other.saw_content);

@@ -3,12 +3,16 @@
 //! Nothing here trusts what arrives beyond its form: what no honest device would send is left out
 //! or cut down alike on every device.
 
+use crate::alarm::{Loss, Taken, is_soon_after};
+use crate::clock::Stamp;
 use crate::effect::Effect;
-use crate::id::InodeId;
+use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, InodeState, Register};
+use crate::merge::Merged;
 use crate::operation::Context;
 use crate::register::{Entry, Inode, Kind, Parted};
 use crate::transaction::{Heard, Transaction};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// Merges registers of other devices, in the transaction that `index` is.
@@ -21,11 +25,16 @@ pub fn receive<I: Index>(
     registers: Vec<Register>,
 ) -> Result<Vec<Effect>, I::Error> {
     let mut transaction = Transaction::begin(index, context)?;
+    let mut removed = BTreeSet::new();
     for register in registers {
         match register {
             Register::Inode(inode) => transaction.receive_inode(inode)?,
-            Register::Entry(entry) => transaction.receive_entry(entry)?,
+            Register::Entry(entry) => transaction.receive_entry(entry, &mut removed)?,
         }
+    }
+    transaction.refresh()?;
+    for entry in removed {
+        transaction.note_removed(entry)?;
     }
     transaction.finish()
 }
@@ -58,12 +67,18 @@ impl<I: Index> Transaction<'_, I> {
         }
         if merged.inode != mine.inode {
             self.retire(id, &change.superseded)?;
+            self.note_overwritten(&merged.inode, &change)?;
             self.write_inode(merged)?;
         }
         Ok(())
     }
 
-    fn receive_entry(&mut self, entry: Entry) -> Result<(), I::Error> {
+    /// Adds the entry to `removed` if somebody may have taken it out of the view.
+    fn receive_entry(
+        &mut self,
+        entry: Entry,
+        removed: &mut BTreeSet<EntryId>,
+    ) -> Result<(), I::Error> {
         if entry.inode == InodeId::ROOT {
             return Ok(());
         }
@@ -79,8 +94,83 @@ impl<I: Index> Transaction<'_, I> {
         }
         let mut merged = mine.clone();
         if merged.entry.merge(entry) {
+            if mine.present && mine.entry.removal != merged.entry.removal {
+                removed.insert(merged.entry.id);
+            }
             self.write_entry(Some(mine), merged, Heard::ByAll)?;
         }
         Ok(())
+    }
+
+    /// Tells of a file whose bytes another device replaced.
+    fn note_overwritten(&mut self, inode: &Inode, change: &Merged) -> Result<(), I::Error> {
+        for version in &change.superseded {
+            // What left otherwise became a file of its own, or is in another that was merged.
+            let mut later = inode.versions.values();
+            let Some(by) = later.find(|by| by.context.covers(version.dot)) else { continue };
+            // A version made from several brings them together, and takes nothing away.
+            let keeps = by.is_merged() || by.parents.len() > 1 || by.content == version.content;
+            // One file counts once, however often it is saved.
+            let counted = version.stamp.writer == by.stamp.writer
+                && is_soon_after(version.stamp.hlc, by.stamp.hlc)
+                && !version.parents.is_empty();
+            if keeps || counted || by.stamp.writer == self.state.writer {
+                continue;
+            }
+            return self.index.note_loss(&Loss {
+                writer: by.stamp.writer,
+                author: Some(by.author.clone()),
+                at: by.stamp.hlc,
+                heard: self.now(),
+                taken: Taken::Overwritten,
+                bytes: version.content.size_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Tells of a file if with this entry, which another device removed, its last name went.
+    fn note_removed(&mut self, id: EntryId) -> Result<(), I::Error> {
+        let Some(EntryState { entry, present: false, shown_parent, .. }) = self.index.entry(id)?
+        else {
+            return Ok(());
+        };
+        let (Some(removal), Some(state)) = (&entry.removal, self.inode(entry.inode)?) else {
+            return Ok(());
+        };
+        let (writer, at) = (removal.stamp.writer, removal.stamp.hlc);
+        let Some(latest) = state.inode.latest().filter(|_| writer != self.state.writer) else {
+            return Ok(());
+        };
+        let is_recent = |stamp: Stamp| stamp.writer == writer && is_soon_after(stamp.hlc, at);
+        let young = is_recent(latest.stamp);
+        // What was overwritten just before, by either way of saving, has been counted.
+        let counted = (young && !latest.parents.is_empty())
+            || (entry.place.replaced.is_some() && is_recent(entry.place.stamp));
+        if counted || self.index.entries_of(entry.inode)?.iter().any(|other| other.present) {
+            return Ok(());
+        }
+        let parent = self.representative(shown_parent)?;
+        let taken = match self.index.shown(parent, &entry.place.name)? {
+            None if young => Taken::RemovedYoung,
+            None => Taken::Removed,
+            Some(shown) => {
+                let taker = self.index.entry(shown.entry)?.and_then(|it| it.entry.place.replaced);
+                let is_renamed_over = taker.is_some_and(|it| it.last == entry.inode);
+                // A file of its own making that a program makes anew, again and again.
+                if young && !is_renamed_over {
+                    return Ok(());
+                }
+                Taken::Overwritten
+            }
+        };
+        self.index.note_loss(&Loss {
+            writer,
+            author: removal.author.clone(),
+            at,
+            heard: self.now(),
+            taken,
+            bytes: latest.content.size_bytes,
+        })
     }
 }

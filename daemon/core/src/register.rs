@@ -193,6 +193,8 @@ pub struct Removal {
     pub saw_content: VersionVector,
     /// Whether it was the inode's last name, as far as the remover knew.
     pub last_link: bool,
+    /// The name of the device that removed it, of the latest of the joined removals.
+    pub author: Option<Author>,
     /// What a newer version of Kith added.
     pub unread: Unread,
 }

@@ -6,15 +6,17 @@
 
 mod fetch;
 
+use crate::clock::Hlc;
 use crate::codec::{
     DecodeError, WRITERS_MAX, Writer, decode_whole, read_array, read_author, read_chunk_id,
-    read_cursor, read_entry, read_fields, read_inode, read_tuple, read_vector, write_cursor,
-    write_entry, write_inode, write_vector,
+    read_cursor, read_entry, read_fields, read_inode, read_map, read_tuple, read_vector,
+    write_cursor, write_entry, write_inode, write_vector,
 };
-use crate::id::{ChunkId, Cursor, ShareId};
+use crate::id::{ChunkId, Cursor, ShareId, WriterId};
 use crate::index::Register;
 use crate::register::{Author, Unread};
 use crate::vector::VersionVector;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use minicbor::Decoder;
 
@@ -99,6 +101,9 @@ pub enum Message {
         free_bytes: u64,
         /// What it knows, its own changes included.
         knowledge: VersionVector,
+        /// Up to when a person has said that all changes of a writer were meant, at most
+        /// [`WRITERS_MAX`].
+        meant: BTreeMap<WriterId, Hlc>,
     },
     /// Chunks that the sender has now, at most [`ANNOUNCE_CHUNKS_MAX`].
     Announce {
@@ -214,12 +219,20 @@ fn write_message(writer: &mut Writer, message: &Message) {
             fields.field(3, |writer| writer.uint(*after));
             fields.end();
         }
-        Message::Status { absent_bytes, free_bytes, knowledge } => {
+        Message::Status { absent_bytes, free_bytes, knowledge, meant } => {
             writer.uint(STATUS);
-            let mut fields = writer.fields(3, &none);
+            let meant = Some(meant).filter(|meant| !meant.is_empty());
+            let mut fields = writer.fields(3 + usize::from(meant.is_some()), &none);
             fields.field(1, |writer| writer.uint(*absent_bytes));
             fields.field(2, |writer| writer.uint(*free_bytes));
             fields.field(3, |writer| write_vector(writer, knowledge));
+            fields.optional(4, meant, |writer, meant| {
+                writer.map(meant.len());
+                for (by, upto) in meant {
+                    writer.uint(by.0);
+                    writer.uint(upto.0);
+                }
+            });
             fields.end();
         }
         Message::Announce { chunks } => {
@@ -352,11 +365,22 @@ fn read_knowledge(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
 
 fn read_status(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
     let (mut absent_bytes, mut free_bytes, mut knowledge) = (None, None, None);
+    let mut meant = BTreeMap::new();
     read_fields(decoder, "a status", |number, decoder| {
         match number {
             1 => absent_bytes = Some(decoder.u64()?),
             2 => free_bytes = Some(decoder.u64()?),
             3 => knowledge = Some(read_vector(decoder)?),
+            4 => {
+                const WHAT: &str = "what was meant";
+                for _ in 0..read_map(decoder, WHAT, WRITERS_MAX)? {
+                    let writer = WriterId(decoder.u64()?);
+                    if meant.last_key_value().is_some_and(|(last, _)| *last >= writer) {
+                        return Err(DecodeError::Order(WHAT));
+                    }
+                    meant.insert(writer, Hlc(decoder.u64()?));
+                }
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -365,6 +389,7 @@ fn read_status(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
         absent_bytes: need(absent_bytes, "absent bytes")?,
         free_bytes: need(free_bytes, "free bytes")?,
         knowledge: need(knowledge, "knowledge")?,
+        meant,
     })
 }
 
@@ -386,7 +411,7 @@ fn read_announce(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
 
 // A vector of the most writers takes at most 19 bytes each: no message but a batch comes near the
 // limit of a frame.
-const _: () = assert!(WRITERS_MAX * 19 + 1024 < FRAME_MAX_BYTES);
+const _: () = assert!(2 * WRITERS_MAX * 19 + 1024 < FRAME_MAX_BYTES);
 const _: () = assert!(ANNOUNCE_CHUNKS_MAX * 34 + 1024 < FRAME_MAX_BYTES);
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use kith_control::diagnosis::DoctorReport;
 use kith_control::pairing::{Join, Joined};
 use kith_control::refusal::ErrorBody;
-use kith_control::status::{DeviceList, DeviceRef, Member, Rename, ShareList, Status};
+use kith_control::status::{DeviceList, DeviceRef, Mean, Meant, Member, Rename, ShareList, Status};
 use kith_core::id::DeviceId;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -40,6 +40,7 @@ pub(super) fn router(steward: Arc<dyn Steward>, stopping: watch::Receiver<bool>)
         .route("/v1/devices/{device}", patch(rename_device).delete(remove_device))
         .route("/v1/invite", post(invite))
         .route("/v1/join", post(join))
+        .route("/v1/meant", post(meant))
         .route("/v1/events", get(events))
         .route("/v1/doctor", get(doctor))
         .route("/v1/stop", post(stop))
@@ -136,6 +137,23 @@ async fn join(
         })?;
     }
     asked.steward.join(code, &addresses).await.map(Json)
+}
+
+async fn meant(
+    State(asked): State<Asked>,
+    body: Result<Json<Mean>, JsonRejection>,
+) -> Result<Json<Meant>, ControlError> {
+    let Mean { device } = understood(body)?;
+    let answer = asked.ask(move |steward| {
+        let meant = steward.mean(device.as_deref())?;
+        let Some(selector) = device.filter(|_| meant.is_empty()) else { return Ok(meant) };
+        // No device of that name has made one: an id, or a name that is the same but for its case.
+        let devices = steward.devices().devices;
+        let id = choose(&devices, &selector)?.to_string();
+        let chosen = devices.iter().find(|member| member.id == id);
+        chosen.map_or(Ok(Vec::new()), |member| steward.mean(Some(&member.name)))
+    });
+    answer.await.map(|meant| Json(Meant { meant }))
 }
 
 async fn events(State(asked): State<Asked>) -> Response {

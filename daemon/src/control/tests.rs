@@ -6,9 +6,11 @@ use crate::steward::{ControlError, ControlErrorKind, InviteStream, Joining, Stew
 use kith_control::client::{Client, ClientError};
 use kith_control::diagnosis::{Check, DoctorReport};
 use kith_control::event::{Event, Happening};
+use kith_control::moment::Moment;
 use kith_control::pairing::{Invitation, InviteLine, Join, Joined};
 use kith_control::status::{
-    DeviceList, DeviceRef, DeviceStatus, Member, ShareState, ShareStatus, Status, ThisDevice,
+    DeviceList, DeviceRef, DeviceStatus, MassChange, Mean, Member, ShareState, ShareStatus, Status,
+    ThisDevice,
 };
 use kith_core::id::DeviceId;
 use std::io::{Read, Write};
@@ -42,7 +44,20 @@ fn shares() -> Vec<ShareStatus> {
         missing_bytes: 1024,
         conflicts: 0,
         problem: None,
+        mass_changes: Vec::new(),
     }]
+}
+
+fn mass_change() -> MassChange {
+    MassChange {
+        device: "desktop".into(),
+        removed: 300,
+        overwritten: 0,
+        bytes: 4096,
+        files: 303,
+        from: Moment::from_unix_ms(0),
+        to: Moment::from_unix_ms(60_000),
+    }
 }
 
 impl Steward for Fixed {
@@ -113,6 +128,11 @@ impl Steward for Fixed {
     fn remove_device(&self, id: DeviceId) -> Result<DeviceRef, ControlError> {
         assert_eq!(id, OTHER);
         Ok(other())
+    }
+
+    fn mean(&self, device: Option<&str>) -> Result<Vec<MassChange>, ControlError> {
+        let known = device.is_none_or(|device| device == "desktop");
+        Ok(if known { vec![mass_change()] } else { Vec::new() })
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {
@@ -186,6 +206,17 @@ fn joining_answers_with_who_was_joined_or_why_not() {
     assert!(refused(join("", &[]).unwrap_err()).0.contains("not an invitation code"));
     assert!(refused(join("1-a-b", &["here"]).unwrap_err()).0.contains("is not HOST:PORT"));
     assert!(refused(join("1-a-b", &["a:1"; 17]).unwrap_err()).0.contains("More than 16"));
+}
+
+#[test]
+fn what_was_meant_is_said_by_a_device_s_name_or_id_or_of_all() {
+    let running = running();
+    let mean = |device: Option<&str>| running.client.mean(&Mean { device: device.map(Into::into) });
+    for device in [None, Some("desktop"), Some("DESKTOP"), Some("abab")] {
+        assert_eq!(mean(device).unwrap().meant, [mass_change()], "{device:?}");
+    }
+    let (error, _) = refused(mean(Some("phone")).unwrap_err());
+    assert_eq!(error, "No device is called \"phone\".");
 }
 
 #[test]

@@ -203,6 +203,7 @@ impl Share {
         let free_bytes = self.store.room()?.free_bytes;
         // Rounded, so that it isn't told anew for every byte that is written.
         let free_bytes = free_bytes >> 28 << 28;
-        Ok(Message::Status { absent_bytes: self.missing_bytes()?, free_bytes, knowledge })
+        let (absent_bytes, meant) = (self.missing_bytes()?, self.store.meant()?);
+        Ok(Message::Status { absent_bytes, free_bytes, knowledge, meant })
     }
 }

@@ -5,6 +5,7 @@ mod backlog;
 mod describe;
 mod fetches;
 mod file_io;
+mod guard;
 mod names;
 mod open_files;
 mod outdated;
@@ -110,6 +111,7 @@ impl Share {
         if changes {
             self.announce();
         }
+        self.tell_guard_news();
         Ok(value)
     }
 

@@ -19,8 +19,11 @@ use std::time::Duration;
 const APPLICATION_ID: i32 = 0x4b69_7468;
 
 /// Forward only: a released migration is never changed, a new one is added after it.
-const MIGRATIONS: &[M<'static>] =
-    &[M::up(include_str!("schema.sql")), M::up(include_str!("schema_bytes.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("schema.sql")),
+    M::up(include_str!("schema_bytes.sql")),
+    M::up(include_str!("schema_watch.sql")),
+];
 
 /// How many connections for reading wait for their next use. More are made when needed.
 const IDLE_READERS_MAX: usize = 4;

@@ -6,6 +6,7 @@ pub mod bytes;
 mod checkpoint;
 mod database;
 mod error;
+mod guard;
 mod handle;
 mod index;
 mod node;
@@ -18,6 +19,7 @@ pub use bytes::{
     AddError, Base, Collected, Cut, CutError, DiskRoom, Frozen, Overlay, ReadError, Recovered,
 };
 pub use error::{OpenError, StoreError};
+pub use guard::{GuardNews, MassChange};
 pub use index::incomplete::Incomplete;
 pub use index::replica::Totals;
 pub use node::{NodeRead, NodeRow, ROOT_INO};

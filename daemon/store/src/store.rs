@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::database::Database;
+use crate::guard::GuardNews;
 use crate::round::Rounds;
 use crate::transaction::Memory;
 use crate::{Incomplete, NodeRead, OpenError, Snapshot, StoreError, Transaction};
@@ -24,6 +25,8 @@ pub(crate) struct Inner {
     /// What the one writer knows without reading. Locked only together with the writer, after it.
     memory: Mutex<Memory>,
     rounds: Rounds,
+    /// What nobody has asked for yet. Locked alone.
+    pub(crate) news: Mutex<GuardNews>,
     unclean: bool,
 }
 
@@ -61,6 +64,7 @@ impl Store {
             bytes,
             memory: Mutex::new(memory),
             rounds: Rounds::default(),
+            news: Mutex::default(),
             unclean: opened.unclean,
         };
         let store = Store { inner: Arc::new(inner) };
@@ -102,8 +106,9 @@ impl Store {
         let mut memory = self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut transaction = Transaction::begin(&handle, &mut memory)?;
         let done = change(&mut transaction)?;
-        transaction.commit()?;
+        let news = transaction.commit()?;
         self.inner.database.note_commit();
+        self.tell_guard_news(news);
         Ok(done)
     }
 

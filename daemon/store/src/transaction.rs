@@ -1,10 +1,12 @@
 //! A transaction that changes the index.
 
 use crate::StoreError;
+use crate::guard::GuardNews;
 use crate::handle::Handle;
 use crate::index::replica::{TAGS_MAX, Totals};
-use kith_core::clock::WallMs;
-use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag};
+use kith_core::alarm::Loss;
+use kith_core::clock::{Hlc, WallMs};
+use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag, WriterId};
 use kith_core::index::{EntryState, Index, InodeState, ReplicaState, Retired, Shown};
 use kith_core::name::EntryName;
 use kith_core::register::{UnixTime, Version};
@@ -52,6 +54,10 @@ pub struct Transaction<'a> {
     /// Inodes whose versions are to be reviewed, and whether they may have any.
     touched: BTreeMap<InodeId, bool>,
     completed: BTreeSet<(InodeId, Dot)>,
+    /// What other devices took away.
+    pub(crate) losses: Vec<Loss>,
+    /// What a person said was meant.
+    pub(crate) meant: Vec<(WriterId, Hlc)>,
     now: UnixTime,
     open: bool,
 }
@@ -67,17 +73,24 @@ impl<'a> Transaction<'a> {
             committed,
             touched: BTreeMap::new(),
             completed: BTreeSet::new(),
+            losses: Vec::new(),
+            meant: Vec::new(),
             now: now(),
             open: true,
         })
     }
 
-    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
+    /// Answers what has come up for those who guard the share.
+    pub(crate) fn commit(mut self) -> Result<GuardNews, StoreError> {
         let touched = std::mem::take(&mut self.touched);
         for (inode, _) in touched.into_iter().filter(|(_, may_have_versions)| *may_have_versions) {
             self.handle.review(inode, &self.completed, &mut self.totals)?;
         }
         self.handle.settle_adrift()?;
+        let news = match self.losses.is_empty() && self.meant.is_empty() {
+            true => GuardNews::default(),
+            false => self.watch()?,
+        };
         if let Some(state) = &self.state {
             let before = self.committed.state.as_ref();
             if before.is_none_or(|before| !only_clock_differs(before, state)) {
@@ -92,7 +105,12 @@ impl<'a> Transaction<'a> {
         self.committed.state = self.state.take();
         self.committed.totals = self.totals;
         self.committed.tags = self.tags;
-        Ok(())
+        Ok(news)
+    }
+
+    /// The totals as the transaction found them.
+    pub(crate) fn committed_totals(&self) -> Totals {
+        self.committed.totals
     }
 
     /// The connection, for the tables of bytes.
@@ -254,6 +272,16 @@ impl Index for Transaction<'_> {
         at: WallMs,
     ) -> Result<(), StoreError> {
         self.handle.retire(inode, version, why, at)
+    }
+
+    fn note_loss(&mut self, loss: &Loss) -> Result<(), StoreError> {
+        self.losses.push(loss.clone());
+        Ok(())
+    }
+
+    fn note_meant(&mut self, writer: WriterId, upto: Hlc) -> Result<(), StoreError> {
+        self.meant.push((writer, upto));
+        Ok(())
     }
 
     fn put_representative(

@@ -373,20 +373,21 @@ pub(super) fn read_place(decoder: &mut Decoder<'_>) -> Result<Place, DecodeError
 }
 
 /// 1 stamp, 2 dots, 3 the place's stamp that was seen, 4 the content that was seen, 5 whether it
-/// was the last name.
+/// was the last name, 6 author.
 pub(super) fn write_removal(writer: &mut Writer, removal: &Removal) {
-    let mut fields = writer.fields(5, &removal.unread);
+    let mut fields = writer.fields(5 + usize::from(removal.author.is_some()), &removal.unread);
     fields.field(1, |writer| write_stamp(writer, removal.stamp));
     fields.field(2, |writer| write_vector(writer, &removal.dots));
     fields.field(3, |writer| write_stamp(writer, removal.saw_place));
     fields.field(4, |writer| write_vector(writer, &removal.saw_content));
     fields.field(5, |writer| writer.bool(removal.last_link));
+    fields.optional(6, removal.author.as_ref(), |writer, author| writer.text(author));
     fields.end();
 }
 
 pub(super) fn read_removal(decoder: &mut Decoder<'_>) -> Result<Removal, DecodeError> {
     let (mut stamp, mut dots, mut saw_place) = (None, None, None);
-    let (mut saw_content, mut last_link) = (None, None);
+    let (mut saw_content, mut last_link, mut author) = (None, None, None);
     let unread = read_fields(decoder, "a removal", |number, decoder| {
         match number {
             1 => stamp = Some(read_stamp(decoder)?),
@@ -394,6 +395,7 @@ pub(super) fn read_removal(decoder: &mut Decoder<'_>) -> Result<Removal, DecodeE
             3 => saw_place = Some(read_stamp(decoder)?),
             4 => saw_content = Some(read_vector(decoder)?),
             5 => last_link = Some(decoder.bool()?),
+            6 => author = Some(read_author(decoder)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -404,6 +406,7 @@ pub(super) fn read_removal(decoder: &mut Decoder<'_>) -> Result<Removal, DecodeE
         saw_place: need(saw_place, "the place that a removal saw")?,
         saw_content: need(saw_content, "the content that a removal saw")?,
         last_link: need(last_link, "whether a removal was of the last name")?,
+        author,
         unread,
     })
 }

@@ -86,6 +86,7 @@ fn entry() -> Entry {
             unread: [(6, b"\x18\xff"[..].into())].into(),
         },
         removal: Some(Removal {
+            author: Some("desktop".into()),
             stamp: stamp(9, 9),
             dots: [dot(9, 1), dot(10, 1)].into_iter().collect(),
             saw_place: stamp(1, 2),

@@ -157,6 +157,7 @@ impl<I: Index> Transaction<'_, I> {
             saw_place: state.entry.place.stamp,
             saw_content: seen.map_or_else(VersionVector::new, |it| it.inode.known_versions()),
             last_link,
+            author: Some(self.state.author.clone()),
             unread: Unread::new(),
         })
     }

@@ -1,6 +1,7 @@
 //! Messages come back from their frames; nothing else is taken for one.
 
 use super::*;
+use crate::clock::Hlc;
 use crate::id::{Dot, Tag, WriterId};
 use alloc::string::ToString;
 use alloc::vec;
@@ -27,7 +28,18 @@ fn messages() -> Vec<Message> {
         hello(Some(cursor(1))),
         Message::Batch { after: 0, registers: vec![], upto: cursor(9) },
         Message::Knowledge { after: 9, at: cursor(u64::MAX), knowledge: vector() },
-        Message::Status { absent_bytes: 1, free_bytes: u64::MAX, knowledge: VersionVector::new() },
+        Message::Status {
+            absent_bytes: 1,
+            free_bytes: u64::MAX,
+            knowledge: VersionVector::new(),
+            meant: BTreeMap::new(),
+        },
+        Message::Status {
+            absent_bytes: 0,
+            free_bytes: 0,
+            knowledge: VersionVector::new(),
+            meant: BTreeMap::from([(WriterId(3), Hlc(9)), (WriterId(u64::MAX), Hlc(u64::MAX))]),
+        },
         Message::Announce { chunks: vec![ChunkId([9; 32]); ANNOUNCE_CHUNKS_MAX] },
     ]
 }

@@ -112,7 +112,8 @@ impl From<StoreError> for Stop {
 impl Store {
     /// Gives back the room of chunks that no version names: neither one of a file, nor one that was
     /// superseded or removed less than `retention_ms` ago, nor an overlay. Older superseded versions
-    /// are forgotten; of older removed ones the bytes are.
+    /// are forgotten; of older removed ones the bytes are. What [`held_since`](Store::held_since)
+    /// answers stays, however old.
     ///
     /// Works in slices, between which everything else goes on. One collection at a time. It waits
     /// for those who hold a [`Cut`](super::Cut): never call it while you hold one.
@@ -121,6 +122,7 @@ impl Store {
     /// A [`StoreError`] if the disk or the index fails. What was collected until then is.
     pub fn collect(&self, now: WallMs, retention_ms: u64) -> Result<Collected, StoreError> {
         let oldest = now.0.saturating_sub(retention_ms);
+        let oldest = self.held_since(now)?.map_or(oldest, |held| oldest.min(held.0));
         while self.inner.database.write(|handle| forget_history(handle, oldest))? > 0 {}
         let mut collection = Collection::begin(self, now, oldest)?;
         match collection.run() {

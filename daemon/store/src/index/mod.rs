@@ -10,3 +10,4 @@ pub(crate) mod record;
 pub(crate) mod registers;
 pub(crate) mod replica;
 pub(crate) mod view;
+mod watched;

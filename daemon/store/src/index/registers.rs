@@ -34,7 +34,7 @@ pub(crate) struct InodeRow {
 
 /// The kinds that the index tells apart.
 pub(crate) const DIRECTORY: i64 = 0;
-const FILE: i64 = 1;
+pub(crate) const FILE: i64 = 1;
 const OTHER: i64 = 2;
 
 impl Handle {

@@ -20,6 +20,8 @@ const TAGS_DROPPED: u64 = 1024;
 pub struct Totals {
     /// The names of the view.
     pub entries: u64,
+    /// Those that lead to files.
+    pub files: u64,
     /// The sizes of the files that these names lead to; a file counts once for each of its names.
     pub bytes: u64,
     /// The names that show something beside what has the name that it would have.
@@ -72,7 +74,7 @@ impl Handle {
         totals: &Totals,
     ) -> Result<(), StoreError> {
         let sql = "UPDATE replica SET number = ?, hlc = ?, entries = ?, bytes = ?, conflicts = ?,
-                   absent = ?";
+                   absent = ?, files = ?";
         let params = (
             state.number.cast_signed(),
             state.hlc.0.cast_signed(),
@@ -80,6 +82,7 @@ impl Handle {
             totals.bytes.cast_signed(),
             totals.conflicts.cast_signed(),
             totals.absent_bytes.cast_signed(),
+            totals.files.cast_signed(),
         );
         self.run(sql, params).map(drop)
     }
@@ -88,15 +91,16 @@ impl Handle {
         let read = |row: &rusqlite::Row<'_>, at| -> Result<u64, StoreError> {
             Ok(row.get::<_, i64>(at)?.cast_unsigned())
         };
-        let totals =
-            self.first("SELECT entries, bytes, conflicts, absent FROM replica", [], |row| {
-                Ok(Totals {
-                    entries: read(row, 0)?,
-                    bytes: read(row, 1)?,
-                    conflicts: read(row, 2)?,
-                    absent_bytes: read(row, 3)?,
-                })
-            })?;
+        let sql = "SELECT entries, files, bytes, conflicts, absent FROM replica";
+        let totals = self.first(sql, [], |row| {
+            Ok(Totals {
+                entries: read(row, 0)?,
+                files: read(row, 1)?,
+                bytes: read(row, 2)?,
+                conflicts: read(row, 3)?,
+                absent_bytes: read(row, 4)?,
+            })
+        })?;
         totals.ok_or(StoreError::Damaged("the replica's row is missing"))
     }
 

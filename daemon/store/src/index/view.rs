@@ -5,7 +5,7 @@ use crate::handle::Handle;
 use crate::index::key::blob;
 use crate::index::rare::Table;
 use crate::index::record;
-use crate::index::registers::DIRECTORY;
+use crate::index::registers::{DIRECTORY, FILE};
 use crate::index::replica::Totals;
 use kith_core::id::InodeId;
 use kith_core::index::{Node, Shown};
@@ -29,18 +29,19 @@ impl Handle {
     ) -> Result<Option<InodeId>, StoreError> {
         let replaced = self.remove_shown(shown.parent, &shown.name, totals)?;
         let key = self.make_key(shown.node.key().0)?;
-        let size = match shown.node {
+        let (kind, size) = match shown.node {
             Node::Inode(_) => {
                 let target = self.lead_to(key, now)?;
                 if target.kind == DIRECTORY {
                     self.count_subdirectory(self.make_key(shown.parent.0)?, 1)?;
                 }
-                target.size
+                (target.kind, target.size)
             }
-            Node::Copy { inode, .. } => self.lead_to_copy(shown.node, key, inode, now)?,
+            Node::Copy { inode, .. } => (FILE, self.lead_to_copy(shown.node, key, inode, now)?),
         };
         self.add_shown(shown, size)?;
         totals.entries = totals.entries.saturating_add(1);
+        totals.files = totals.files.saturating_add(u64::from(kind == FILE));
         totals.conflicts = totals.conflicts.saturating_add(u64::from(shown.wanted.is_some()));
         totals.bytes = totals.bytes.saturating_add(size.cast_unsigned());
         Ok(replaced)
@@ -54,8 +55,8 @@ impl Handle {
         totals: &mut Totals,
     ) -> Result<Option<InodeId>, StoreError> {
         let Some(taken) = self.take_shown(parent, name)? else { return Ok(None) };
-        let (inode, size) = match taken.copy {
-            Some((inode, size)) => (inode, size),
+        let (inode, kind, size) = match taken.copy {
+            Some((inode, size)) => (inode, FILE, size),
             None => {
                 let sql = "SELECT kind, size FROM inodes WHERE id = ?";
                 let target = self.first(sql, [taken.key], |row| {
@@ -63,14 +64,15 @@ impl Handle {
                 })?;
                 self.run("UPDATE inodes SET names = names - 1 WHERE id = ?", [taken.key])?;
                 // An inode that was forgotten is a file that never had a version.
-                let (kind, size) = target.unwrap_or((1, 0));
+                let (kind, size) = target.unwrap_or((FILE, 0));
                 if kind == DIRECTORY {
                     self.count_subdirectory(self.make_key(parent.0)?, -1)?;
                 }
-                (taken.key, size)
+                (taken.key, kind, size)
             }
         };
         totals.entries = totals.entries.saturating_sub(1);
+        totals.files = totals.files.saturating_sub(u64::from(kind == FILE));
         totals.conflicts = totals.conflicts.saturating_sub(u64::from(taken.labelled));
         totals.bytes = totals.bytes.saturating_sub(size.cast_unsigned());
         self.inode_id(inode).map(Some)
