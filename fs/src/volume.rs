@@ -31,7 +31,7 @@ pub struct NodeInfo {
     pub user: Owner,
     /// The owning group.
     pub group: Owner,
-    /// How many names it has; for directories 2 plus the directories in it, or 1 where not counted.
+    /// How many names it has; for directories 2 plus the directories in it, or 0 if it was removed.
     pub links: u32,
     /// Its size in bytes.
     pub size_bytes: u64,
@@ -41,6 +41,10 @@ pub struct NodeInfo {
     pub modified: UnixTime,
     /// When anything about it last changed here.
     pub changed: UnixTime,
+    /// When it was last read, where somebody said so.
+    pub accessed: Option<UnixTime>,
+    /// Whether it has access control lists, that is, attributes of the name space `system.`.
+    pub has_lists: bool,
 }
 
 /// One name of a directory.
@@ -52,17 +56,22 @@ pub struct Listed {
     pub info: NodeInfo,
 }
 
+/// The name or the value of an extended attribute.
+pub type Bytes = Box<[u8]>;
+
 /// What a new node is to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewNode {
     /// What it is.
     pub kind: Kind,
-    /// The lower 12 bits of its mode, the umask applied.
+    /// The lower 12 bits of its mode, with what the umask takes away taken away.
     pub mode: u16,
     /// The owning user.
     pub user: Owner,
     /// The owning group.
     pub group: Owner,
+    /// The extended attributes that it begins with.
+    pub xattrs: Vec<(Bytes, Bytes)>,
 }
 
 /// What `chmod`, `chown`, `utimens` and `truncate` change at once. What is `None` stays.
@@ -78,6 +87,10 @@ pub struct NodeChange {
     pub size_bytes: Option<u64>,
     /// The time of modification.
     pub modified: Option<UnixTime>,
+    /// The time of the last access.
+    pub accessed: Option<UnixTime>,
+    /// Extended attributes to set, or with `None` to remove.
+    pub xattrs: Vec<(Bytes, Option<Bytes>)>,
 }
 
 /// How a file is opened.

@@ -191,12 +191,57 @@ fn attributes_of_ones_own_are_kept_and_the_system_s_are_not() {
     xattr::remove(&path, "user.colour").unwrap();
     assert_eq!(xattr::get(&path, "user.colour").unwrap(), None);
     assert_eq!(errno(xattr::remove(&path, "user.colour")), number(Errno::NODATA));
-    // The smallest list that the kernel takes for one: its version, then owner, group and others.
-    let acl = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x04\0\x04\0\xff\xff\xff\xff\
-        \x20\0\x04\0\xff\xff\xff\xff";
-    for name in ["security.x", "trusted.x", "system.posix_acl_access", "other"] {
-        assert_eq!(errno(xattr::set(&path, name, acl)), number(Errno::OPNOTSUPP), "{name}");
+    for name in ["security.x", "trusted.x", "system.x", "other"] {
+        assert_eq!(errno(xattr::set(&path, name, b"x")), number(Errno::OPNOTSUPP), "{name}");
     }
+}
+
+/// An access control list as the kernel takes it: its version, then tags, rights and numbers.
+fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
+#[test]
+fn an_access_control_list_and_the_mode_are_one_and_directories_hand_theirs_down() {
+    const NOBODY: u32 = u32::MAX;
+    let Some(folder) = Folder::mount() else { return };
+    let (path, access) = (folder.path("a"), "system.posix_acl_access");
+    fs::write(&path, "").unwrap();
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+    let of = |path: &Path, name: &str| xattr::get(path, name).unwrap();
+    assert_eq!(of(&path, access), None);
+    let shared = |mask| {
+        let named = [(2, 6, 0), (2, 7, 1000), (4, 4, NOBODY), (16, mask, NOBODY)];
+        list(&[&[(1, 6, NOBODY)], &named[..], &[(32, 0, NOBODY)]].concat())
+    };
+    xattr::set(&path, access, &shared(6)).unwrap();
+    assert_eq!((mode(&path), of(&path, access)), (0o660, Some(shared(6))));
+    assert_eq!(xattr::list(&path).unwrap().collect::<Vec<_>>(), [access]);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!((mode(&path), of(&path, access)), (0o640, Some(shared(4))));
+    // One that a mode can say is a mode.
+    let plain = list(&[(1, 7, NOBODY), (4, 5, NOBODY), (32, 1, NOBODY)]);
+    xattr::set(&path, access, &plain).unwrap();
+    assert_eq!((mode(&path), of(&path, access)), (0o751, None));
+    xattr::remove(&path, access).unwrap();
+
+    let (directory, default) = (folder.path("d"), "system.posix_acl_default");
+    fs::create_dir(&directory).unwrap();
+    xattr::set(&directory, default, &shared(6)).unwrap();
+    assert_eq!(errno(xattr::set(&path, default, &shared(6))), number(Errno::ACCESS));
+    // Neither the umask nor anything else takes more away than the program did.
+    fs::write(directory.join("file"), "").unwrap();
+    assert_eq!(mode(&directory.join("file")), 0o660);
+    assert_eq!(of(&directory.join("file"), access), Some(shared(6)));
+    fs::create_dir(directory.join("inner")).unwrap();
+    assert_eq!(of(&directory.join("inner"), default), Some(shared(6)));
+    xattr::remove(&directory, default).unwrap();
+    assert_eq!(of(&directory, default), None);
 }
 
 #[test]

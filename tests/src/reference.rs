@@ -1,5 +1,6 @@
 //! The same random operations on two filesystems: one is tested, the other is the reference.
 
+pub mod mapping;
 pub mod operation;
 pub mod side;
 

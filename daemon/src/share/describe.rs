@@ -32,7 +32,7 @@ pub(super) fn describe<R: NodeRead>(
         (_, None) => (0, 0),
     };
     let links = match inode.kind {
-        Kind::Directory => 1,
+        Kind::Directory => reader.directory_links(row.node.key())?,
         _ => reader.links(row.node.key())?,
     };
     Ok(NodeInfo {
@@ -46,6 +46,8 @@ pub(super) fn describe<R: NodeRead>(
         stored_bytes,
         modified: modified(row, state, version),
         changed: row.changed,
+        accessed: row.accessed,
+        has_lists: inode.attributes.xattrs.keys().any(|name| name.starts_with(b"system.")),
     })
 }
 
@@ -111,13 +113,14 @@ impl Share {
         Ok(info)
     }
 
-    /// A node by its number: one that a name leads to, or one that is still open.
+    /// A node by its number: one that a name leads to, or one that was removed. Who holds a
+    /// removed one, as a pipe that is open, or by `O_PATH`, asks for it, and no path leads to it.
+    /// But a file that got another number, while nobody had it open, must be looked up again.
     pub(super) fn info_of(&self, ino: Ino) -> Result<NodeInfo, LookupError> {
         self.looking(|snapshot| {
             let (row, state) = find(snapshot, ino)?;
             let info = self.shown_info(snapshot, &row, &state)?;
-            let gone = !row.current || (info.links == 0 && state.inode.kind != Kind::Directory);
-            if gone && self.files.find(ino.0).is_none() {
+            if !row.current && self.files.find(ino.0).is_none() {
                 return Err(LookupError::Stale);
             }
             Ok(info)

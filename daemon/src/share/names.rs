@@ -4,11 +4,12 @@ use super::describe::{describe, directory, find, version_of};
 use super::open_files::OpenFile;
 use super::{Origin, Share, WriteError, context, now, storage};
 use kith_core::content::Content;
+use kith_core::effect::Effect;
 use kith_core::id::{Dot, InodeId};
 use kith_core::index::{IndexRead, Node};
 use kith_core::name::EntryName;
 use kith_core::operation::{self, AttributeChange, Operation, OperationError, RenameMode};
-use kith_core::register::{Kind, Mark, UnixTime};
+use kith_core::register::{Kind, Mark, Owner, UnixTime};
 use kith_core::vector::VersionVector;
 use kith_fs::volume::{
     Access, ChangeError, Handle, Ino, Listed, LookupError, NewNode, NodeChange, NodeInfo, Renaming,
@@ -94,17 +95,13 @@ impl Share {
         let parent = self.parent_id(parent)?;
         let own = [(parent, name.clone())];
         let file = new.kind == Kind::File;
-        let create = create(parent, name, new);
         let info = self.commit(&Origin::Mount(&own), |tx| {
-            let applied = operation::apply(tx, context(), create)?;
-            let mut effects = applied.effects;
-            let node = applied.node.expect("a creation names its node");
+            let (key, mut effects) = create(tx, parent, name, new)?;
             if file {
-                let publish =
-                    publish(node.key(), (VersionVector::new(), None), Content::empty(), now().1);
+                let publish = publish(key, (VersionVector::new(), None), Content::empty(), now().1);
                 effects.extend(operation::apply(tx, context(), publish)?.effects);
             }
-            Ok::<_, WriteError>((described(tx, node.key())?, effects))
+            Ok::<_, WriteError>((described(tx, key)?, effects))
         })?;
         Ok(info)
     }
@@ -118,9 +115,9 @@ impl Share {
     ) -> Result<(NodeInfo, Handle), ChangeError> {
         let parent = self.parent_id(parent)?;
         let own = [(parent, name.clone())];
-        let (info, key) = self.operate(create(parent, name, new), &own, |tx, applied| {
-            let key = applied.node.expect("a creation names its node").key();
-            Ok((described(tx, key)?, key))
+        let (info, key) = self.commit(&Origin::Mount(&own), |tx| {
+            let (key, effects) = create(tx, parent, name, new)?;
+            Ok::<_, WriteError>(((described(tx, key)?, key), effects))
         })?;
         let base =
             Base { content: Content::empty(), context: VersionVector::new(), parents: Vec::new() };
@@ -172,7 +169,19 @@ impl Share {
             Renaming::Exchange => RenameMode::Exchange,
         };
         let own = [from.clone(), to.clone()];
-        Ok(self.operate(Operation::Rename { from, to, mode }, &own, |_, _| Ok(()))?)
+        let rename = Operation::Rename { from: from.clone(), to, mode };
+        let renamed = self.operate(rename, &own, |tx, applied| {
+            let (_, at) = now();
+            let node = applied.node.expect("a rename names its node");
+            tx.touch_node(node.key(), at, None)?;
+            if mode == RenameMode::Exchange
+                && let Some((other, ..)) = tx.look_up(from.0, &from.1)?
+            {
+                tx.touch_node(other.node.key(), at, None)?;
+            }
+            Ok(())
+        });
+        Ok(renamed?)
     }
 
     pub(super) fn change_node(
@@ -180,13 +189,19 @@ impl Share {
         ino: Ino,
         change: &NodeChange,
     ) -> Result<NodeInfo, ChangeError> {
+        match self.change_present(ino, change) {
+            // The kernel hands over times of files that are gone; there is nobody to see them, and
+            // an error would be one of whoever syncs next.
+            Err(ChangeError::Stale | ChangeError::NotFound) if *change == times_of(change) => {
+                self.gone_info(ino)
+            }
+            changed => changed,
+        }
+    }
+
+    fn change_present(&self, ino: Ino, change: &NodeChange) -> Result<NodeInfo, ChangeError> {
         let node = self.node_id(ino)?;
-        let kind = match self.info_of(ino) {
-            Ok(info) => info.kind,
-            // The kernel hands over times of nodes that are gone; there is nobody to see them.
-            Err(LookupError::Stale) if *change == times_of(change) => return self.gone_info(ino),
-            Err(error) => return Err(not_found(error)),
-        };
+        let kind = self.info_of(ino).map_err(not_found)?.kind;
         if let Some(size_bytes) = change.size_bytes {
             self.resize(ino, size_bytes)?;
         }
@@ -196,12 +211,16 @@ impl Share {
             user: change.user,
             group: change.group,
             mtime: change.modified.filter(|_| !of_file),
-            set_xattrs: Vec::new(),
+            set_xattrs: change.xattrs.clone(),
         };
         if attributes != AttributeChange::default() {
             self.operate(Operation::SetAttributes { node, change: attributes }, &[], |tx, _| {
                 tx.touch_node(node.key(), now().1, change.modified.filter(|_| !of_file))
             })?;
+        }
+        if let Some(accessed) = change.accessed {
+            let set = self.store.write(|tx| tx.set_accessed(ino.0, accessed, now().1));
+            set.map_err(|error: StoreError| storage(&error))?;
         }
         if let Some(modified) = change.modified
             && of_file
@@ -211,11 +230,17 @@ impl Share {
         self.info_of(ino).map_err(not_found)
     }
 
-    /// What a node was that no name leads to any more, and that nobody has open.
+    /// What a file was that no name leads to any more, and that nobody has open: as far as the
+    /// index still knows it.
     fn gone_info(&self, ino: Ino) -> Result<NodeInfo, ChangeError> {
         let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
-        let (row, state) = find(&snapshot, ino).map_err(not_found)?;
-        Ok(describe(&snapshot, &row, &state).map_err(|error| storage(&error))?)
+        match find(&snapshot, ino) {
+            Ok((row, state)) => {
+                Ok(describe(&snapshot, &row, &state).map_err(|error| storage(&error))?)
+            }
+            Err(LookupError::Stale) => Ok(forgotten(ino)),
+            Err(error) => Err(not_found(error)),
+        }
     }
 
     /// Sets a file's time of modification: through the open file if it is open, else by a version of
@@ -302,14 +327,49 @@ impl Share {
     }
 }
 
-/// The part of a change that is about times.
-fn times_of(change: &NodeChange) -> NodeChange {
-    NodeChange { modified: change.modified, ..NodeChange::default() }
+/// A file that the index knows nothing of any more.
+fn forgotten(ino: Ino) -> NodeInfo {
+    let never = UnixTime { seconds: 0, nanoseconds: 0 };
+    NodeInfo {
+        ino,
+        kind: Kind::File,
+        mode: 0,
+        user: Owner::Person,
+        group: Owner::Person,
+        links: 0,
+        size_bytes: 0,
+        stored_bytes: 0,
+        modified: never,
+        changed: never,
+        accessed: None,
+        has_lists: false,
+    }
 }
 
-fn create(parent: InodeId, name: &EntryName, new: NewNode) -> Operation {
-    let NewNode { kind, mode, user, group } = new;
-    Operation::Create { parent, name: name.clone(), kind, mode, user, group }
+/// The part of a change that is about times.
+fn times_of(change: &NodeChange) -> NodeChange {
+    let NodeChange { modified, accessed, .. } = *change;
+    NodeChange { modified, accessed, ..NodeChange::default() }
+}
+
+/// Makes a node within a transaction: its key, and what came of it.
+fn create(
+    tx: &mut Transaction<'_>,
+    parent: InodeId,
+    name: &EntryName,
+    new: NewNode,
+) -> Result<(InodeId, Vec<Effect>), WriteError> {
+    let NewNode { kind, mode, user, group, xattrs } = new;
+    let create = Operation::Create { parent, name: name.clone(), kind, mode, user, group };
+    let applied = operation::apply(tx, context(), create)?;
+    let (node, mut effects) = (applied.node.expect("a creation names its node"), applied.effects);
+    if !xattrs.is_empty() {
+        let set_xattrs = xattrs.into_iter().map(|(name, value)| (name, Some(value))).collect();
+        let change = AttributeChange { set_xattrs, ..AttributeChange::default() };
+        let set = Operation::SetAttributes { node, change };
+        effects.extend(operation::apply(tx, context(), set)?.effects);
+    }
+    Ok((node.key(), effects))
 }
 
 fn publish(

@@ -23,6 +23,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema.sql")),
     M::up(include_str!("schema_bytes.sql")),
     M::up(include_str!("schema_watch.sql")),
+    M::up(include_str!("schema_accessed.sql")),
 ];
 
 /// How many connections for reading wait for their next use. More are made when needed.

@@ -3,7 +3,7 @@
 use crate::StoreError;
 use crate::handle::Handle;
 use crate::index::key::ROOT;
-use crate::index::registers::DIRECTORY;
+use crate::index::registers::{DIRECTORY, FILE};
 use crate::index::replica::Totals;
 use kith_core::id::InodeId;
 use kith_core::index::{InodeState, Node, Shown};
@@ -26,8 +26,11 @@ pub struct NodeRow {
     pub node: Node,
     /// When anything about it last changed here.
     pub changed: UnixTime,
-    /// Of a directory, when its names last changed. Of anything else the same as `changed`.
+    /// Of a directory, when its names last changed; of a file the same as `changed`; of anything
+    /// else when it was made.
     pub modified: UnixTime,
+    /// When it was last read, where somebody said so.
+    pub accessed: Option<UnixTime>,
     /// Whether it is what names lead to now; otherwise a newer number has taken its place, or
     /// it was dropped before anybody else knew of it.
     pub current: bool,
@@ -58,6 +61,12 @@ pub trait NodeRead {
     ) -> Result<Vec<(Shown, NodeRow, InodeState)>, StoreError>;
     /// How many names of the view lead to the node with this key.
     fn links(&self, key: InodeId) -> Result<u32, StoreError>;
+    /// The number of links of a directory: one in its parent, its own, and one of each directory
+    /// that it shows; 0 if no name leads to it. `key` is a representative.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    fn directory_links(&self, key: InodeId) -> Result<u32, StoreError>;
     /// How many directories a directory shows. `parent` is a representative.
     fn subdirectories(&self, parent: InodeId) -> Result<u32, StoreError>;
     /// What the share holds in all.
@@ -71,7 +80,7 @@ macro_rules! select_node {
             "SELECT ",
             $before,
             "n.ino, n.key, n.inode, n.current, n.changed, n.changed_ns, n.modified, \
-             n.modified_ns ",
+             n.modified_ns, n.accessed, n.accessed_ns ",
             $rest
         )
     };
@@ -89,7 +98,12 @@ impl Handle {
             Some(seconds) => UnixTime { seconds, nanoseconds: row.get(at + 7)? },
             None => changed,
         };
+        let accessed = match row.get(at + 8)? {
+            Some(seconds) => Some(UnixTime { seconds, nanoseconds: row.get(at + 9)? }),
+            None => None,
+        };
         Ok(NodeRow {
+            accessed,
             ino: row.get::<_, i64>(at)?.cast_unsigned(),
             node,
             changed,
@@ -180,6 +194,14 @@ impl Handle {
         Ok(self.first(sql, [key], |row| Ok(row.get(0)?))?.unwrap_or(0))
     }
 
+    pub(crate) fn directory_links(&self, key: InodeId) -> Result<u32, StoreError> {
+        let Some(key) = self.key(key.0)? else { return Ok(0) };
+        let sql = "SELECT CASE WHEN ?1 = ?2 OR names > 0
+                   THEN 2 + coalesce((SELECT subdirectories FROM directories WHERE key = ?1), 0)
+                   ELSE 0 END FROM inodes WHERE id = ?1";
+        Ok(self.first(sql, (key, ROOT), |row| Ok(row.get(0)?))?.unwrap_or(0))
+    }
+
     pub(crate) fn subdirectories(&self, parent: InodeId) -> Result<u32, StoreError> {
         let Some(key) = self.key(parent.0)? else { return Ok(0) };
         let sql = "SELECT subdirectories FROM directories WHERE key = ?";
@@ -192,7 +214,7 @@ impl Handle {
         self.run(sql, (parent, by)).map(drop)
     }
 
-    /// Makes a node. Only directories have a time of modification of their own.
+    /// Makes a node. Only files have no time of modification of their own here: their versions do.
     pub(crate) fn make_node(
         &self,
         key: i64,
@@ -200,7 +222,7 @@ impl Handle {
         kind: i64,
         at: UnixTime,
     ) -> Result<i64, StoreError> {
-        let modified = (kind == DIRECTORY).then_some(at);
+        let modified = (kind != FILE).then_some(at);
         let sql = "INSERT INTO nodes (key, inode, current, changed, changed_ns, modified,
                    modified_ns) VALUES (?, ?, 1, ?, ?, ?, ?)";
         let params = (
@@ -246,6 +268,18 @@ impl Handle {
             self.run(sql, [SUPERSEDED_MAX])?;
         }
         Ok((old.ino, new.cast_unsigned()))
+    }
+
+    pub(crate) fn set_accessed(
+        &self,
+        ino: u64,
+        accessed: UnixTime,
+        changed: UnixTime,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE nodes SET accessed = ?, accessed_ns = ?, changed = ?, changed_ns = ?
+                   WHERE ino = ?";
+        let times = (accessed.seconds, accessed.nanoseconds, changed.seconds, changed.nanoseconds);
+        self.run(sql, (times.0, times.1, times.2, times.3, ino.cast_signed())).map(drop)
     }
 
     pub(crate) fn touch_node(

@@ -152,6 +152,19 @@ impl<'a> Transaction<'a> {
         self.handle.touch_node(key, changed, modified)
     }
 
+    /// Records when a node was last read, and that this was said at `changed`.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn set_accessed(
+        &mut self,
+        ino: u64,
+        accessed: UnixTime,
+        changed: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.handle.set_accessed(ino, accessed, changed)
+    }
+
     /// Says that all bytes of a version are here.
     ///
     /// # Errors

@@ -40,6 +40,16 @@ impl Ownership {
         recorded(number, self.group)
     }
 
+    /// The number that a user is shown as.
+    pub(super) fn shown_user(self, user: Owner) -> u32 {
+        shown(user, self.user)
+    }
+
+    /// The number that a group is shown as.
+    pub(super) fn shown_group(self, group: Owner) -> u32 {
+        shown(group, self.group)
+    }
+
     /// What `stat` shows of a node.
     pub(super) fn attributes(self, info: &NodeInfo) -> FileAttr {
         let modified = system_time(info.modified);
@@ -47,16 +57,16 @@ impl Ownership {
             ino: INodeNo(info.ino.0),
             size: info.size_bytes,
             blocks: info.stored_bytes.div_ceil(512),
-            // Times of access are not kept.
-            atime: modified,
+            // Reading doesn't set it, as if it were mounted with `noatime`.
+            atime: info.accessed.map_or(modified, system_time),
             mtime: modified,
             ctime: system_time(info.changed),
             crtime: modified,
             kind: file_type(&info.kind),
             perm: info.mode & 0o7777,
             nlink: info.links,
-            uid: shown(info.user, self.user),
-            gid: shown(info.group, self.group),
+            uid: self.shown_user(info.user),
+            gid: self.shown_group(info.group),
             rdev: device_number(&info.kind),
             blksize: 4096,
             flags: 0,

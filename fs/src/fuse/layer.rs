@@ -1,5 +1,6 @@
 //! What the kernel's requests mean to a volume, beyond one call for one request.
 
+use super::acl::{self, List};
 use super::attributes::Ownership;
 use super::errno::name_errno;
 use super::listing::{AFTER_DOT, AFTER_DOT_DOT, Listings, Position};
@@ -7,7 +8,7 @@ use super::sentry::Sentry;
 use super::waiting::WaitingRoom;
 use super::writers::Writers;
 use crate::volume::{
-    Access, ChangeError, Handle, Ino, NewNode, NodeChange, NodeInfo, Renaming, Volume,
+    Access, ChangeError, Handle, Ino, NewNode, NodeChange, NodeInfo, Renaming, Volume, XattrError,
 };
 use fuser::{
     Errno, FileAttr, FileHandle, Generation, INodeNo, Notifier, OpenAccMode, OpenFlags,
@@ -36,6 +37,13 @@ const O_TRUNC: i32 = 0o1000;
 const SET_IDS: u16 = 0o6000;
 const SET_GROUP_ID: u16 = 0o2000;
 pub(super) const GENERATION: Generation = Generation(0);
+
+/// The mode that a program asks for, and what it wants taken away from it.
+#[derive(Clone, Copy)]
+pub(super) struct Mode {
+    pub(super) mode: u32,
+    pub(super) umask: u32,
+}
 
 /// Answers the kernel for one mounted volume.
 pub(super) struct Layer {
@@ -123,21 +131,38 @@ impl Layer {
     }
 
     /// What a new node is to be. In a directory with the set-group-id bit it gets the directory's
-    /// group, as on every Linux filesystem.
+    /// group, and in one with a default list that list in place of the umask, as on every Linux
+    /// filesystem.
     fn new_node(
         &self,
         request: &Request,
         parent: INodeNo,
         kind: Kind,
-        mode: u32,
+        Mode { mode, umask }: Mode,
     ) -> Result<NewNode, Errno> {
         let mut new = NewNode {
             kind,
             mode: (mode & 0o7777) as u16,
             user: self.ownership.user(request.uid()),
             group: self.ownership.group(request.gid()),
+            xattrs: Vec::new(),
         };
         let parent = self.volume.info(ino(parent))?;
+        match self.list_of(&parent, acl::DEFAULT)? {
+            // A symbolic link is no more than its target.
+            _ if matches!(new.kind, Kind::Symlink(_)) => {}
+            None => new.mode &= !(umask & 0o777) as u16,
+            Some(list) => {
+                let own = list.inherited(new.mode);
+                new.mode = (new.mode & !0o777) | own.mode();
+                if !own.is_plain() {
+                    new.xattrs.push((acl::ACCESS.as_bytes().into(), own.encode()));
+                }
+                if new.kind == Kind::Directory {
+                    new.xattrs.push((acl::DEFAULT.as_bytes().into(), list.encode()));
+                }
+            }
+        }
         if parent.mode & SET_GROUP_ID != 0 {
             new.group = parent.group;
             if new.kind == Kind::Directory {
@@ -153,7 +178,7 @@ impl Layer {
         parent: INodeNo,
         name: &OsStr,
         kind: Kind,
-        mode: u32,
+        mode: Mode,
     ) -> Result<NodeInfo, Errno> {
         let name = decode(name)?;
         let new = self.new_node(request, parent, kind, mode)?;
@@ -164,10 +189,16 @@ impl Layer {
         &self,
         request: &Request,
         node: Ino,
-        change: NodeChange,
+        mut change: NodeChange,
     ) -> Result<NodeInfo, Errno> {
         if change == NodeChange::default() {
             return Ok(self.volume.info(node)?);
+        }
+        if let Some(mode) = change.mode
+            && let Some(list) = self.list_of(&self.volume.info(node)?, acl::ACCESS)?
+        {
+            let list = list.with_mode(mode).encode();
+            change.xattrs.push((acl::ACCESS.as_bytes().into(), Some(list)));
         }
         // Whoever changes a program's owner or bytes must not keep what the program may do. The
         // kernel leaves this to filesystems that it needn't ask for capabilities at each write.
@@ -189,6 +220,56 @@ impl Layer {
         Ok(self
             .volume
             .change(info.ino, NodeChange { mode: Some(mode), ..NodeChange::default() })?)
+    }
+
+    /// One of a node's access control lists as it is kept, if it has it.
+    fn list_of(&self, info: &NodeInfo, name: &str) -> Result<Option<List>, Errno> {
+        if !info.has_lists {
+            return Ok(None);
+        }
+        match self.volume.xattr(info.ino, name.as_bytes()) {
+            Ok(value) => List::decode(&value).map(Some),
+            Err(XattrError::NoAttribute) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One of a node's access control lists as programs see it.
+    pub(super) fn list_shown(&self, node: Ino, name: &OsStr) -> Result<Box<[u8]>, Errno> {
+        let kept = self.volume.xattr(node, name.as_bytes())?;
+        Ok(List::decode(&kept)?.shown(self.ownership).encode())
+    }
+
+    /// Sets or removes an access control list. The list of a node itself is also its mode, and
+    /// one that says no more than that isn't kept.
+    pub(super) fn set_list(
+        &self,
+        request: &Request,
+        node: Ino,
+        name: &OsStr,
+        value: Option<&[u8]>,
+    ) -> Result<(), Errno> {
+        let info = self.volume.info(node)?;
+        let mut change = NodeChange::default();
+        let list = value.map(List::decode).transpose()?.map(|list| list.recorded(self.ownership));
+        let kept = match list {
+            Some(list) if name == acl::ACCESS => {
+                let mut mode = (info.mode & !0o777) | list.mode();
+                if !acl::is_member(request, self.ownership.shown_group(info.group)) {
+                    mode &= !SET_GROUP_ID;
+                }
+                change.mode = Some(mode);
+                if list.is_plain() { None } else { Some(list.encode()) }
+            }
+            list => list.map(|list| list.encode()),
+        };
+        if kept.is_some() || info.has_lists {
+            change.xattrs.push((name.as_bytes().into(), kept));
+        }
+        if change != NodeChange::default() {
+            self.volume.change(node, change)?;
+        }
+        Ok(())
     }
 
     pub(super) fn rename(
@@ -213,7 +294,7 @@ impl Layer {
         request: &Request,
         parent: INodeNo,
         name: &OsStr,
-        mode: u32,
+        mode: Mode,
         flags: i32,
     ) -> Result<(NodeInfo, Handle, Access), Errno> {
         let access = Access { truncate: false, ..access_of(OpenFlags(flags)) };

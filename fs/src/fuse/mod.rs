@@ -1,5 +1,6 @@
 //! The FUSE layer: mounts a volume, decodes what the kernel asks, calls the volume, and replies.
 
+mod acl;
 mod attributes;
 mod errno;
 mod layer;

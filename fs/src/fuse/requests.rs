@@ -1,8 +1,9 @@
 //! The kernel's requests, one method each: decode, call, reply.
 
+use super::acl;
 use super::attributes::{file_type, kind_of_mode, unix_time};
 use super::layer::{
-    BELIEVED, GENERATION, Layer, NAMES_PAGE, NODES_PAGE, access_of, decode, handle, ino,
+    BELIEVED, GENERATION, Layer, Mode, NAMES_PAGE, NODES_PAGE, access_of, decode, handle, ino,
 };
 use crate::volume::{Allocation, FileError, LookupError, NodeChange, Sought, Volume, XattrMode};
 use fuser::{
@@ -39,8 +40,8 @@ const SEEK_HOLE: i32 = 4;
 const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
 
-/// Only these attributes are kept. The kernel, security modules and overlays have others, which
-/// mean nothing on another device.
+/// Only these attributes are kept, and access control lists. The kernel, security modules and
+/// overlays have others, which mean nothing on another device.
 fn is_kept(name: &OsStr) -> bool {
     name.as_bytes().strip_prefix(b"user.").is_some_and(|rest| !rest.is_empty())
 }
@@ -101,6 +102,9 @@ impl Filesystem for Layer {
             InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_DO_READDIRPLUS,
+            // Whether a umask counts depends on the directory's default list.
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_POSIX_ACL,
             // The layer takes set-id bits away where the kernel otherwise would. In return the
             // kernel doesn't ask for `security.capability` at every single write.
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
@@ -152,7 +156,7 @@ impl Filesystem for Layer {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _accessed: Option<TimeOrNow>,
+        accessed: Option<TimeOrNow>,
         modified: Option<TimeOrNow>,
         _changed: Option<SystemTime>,
         _fh: Option<FileHandle>,
@@ -163,15 +167,18 @@ impl Filesystem for Layer {
         reply: ReplyAttr,
     ) {
         let _answering = self.answering.begin();
+        let time = |time| match time {
+            TimeOrNow::SpecificTime(time) => unix_time(time),
+            TimeOrNow::Now => self.volume.now().1,
+        };
         let change = NodeChange {
             mode: mode.map(|mode| (mode & 0o7777) as u16),
             user: uid.map(|number| self.ownership.user(number)),
             group: gid.map(|number| self.ownership.group(number)),
             size_bytes: size,
-            modified: modified.map(|time| match time {
-                TimeOrNow::SpecificTime(time) => unix_time(time),
-                TimeOrNow::Now => self.volume.now().1,
-            }),
+            modified: modified.map(time),
+            accessed: accessed.map(time),
+            xattrs: Vec::new(),
         };
         match self.change(request, ino(node), change) {
             Ok(info) => reply.attr(&BELIEVED, &self.attributes(&info)),
@@ -192,13 +199,13 @@ impl Filesystem for Layer {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         device: u32,
         reply: ReplyEntry,
     ) {
         let _answering = self.answering.begin();
         let made = match kind_of_mode(mode, device) {
-            Some(kind) => self.make(request, parent, name, kind, mode),
+            Some(kind) => self.make(request, parent, name, kind, Mode { mode, umask }),
             None => Err(Errno::EINVAL),
         };
         self.entry(made, reply);
@@ -210,11 +217,12 @@ impl Filesystem for Layer {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
         let _answering = self.answering.begin();
-        self.entry(self.make(request, parent, name, Kind::Directory, mode), reply);
+        let made = self.make(request, parent, name, Kind::Directory, Mode { mode, umask });
+        self.entry(made, reply);
     }
 
     fn symlink(
@@ -230,7 +238,10 @@ impl Filesystem for Layer {
         let made = match target.len() {
             0 => Err(Errno::ENOENT),
             len if len > TARGET_MAX_BYTES => Err(Errno::ENAMETOOLONG),
-            _ => self.make(request, parent, name, Kind::Symlink(target.into()), 0o777),
+            _ => {
+                let mode = Mode { mode: 0o777, umask: 0 };
+                self.make(request, parent, name, Kind::Symlink(target.into()), mode)
+            }
         };
         self.entry(made, reply);
     }
@@ -278,12 +289,12 @@ impl Filesystem for Layer {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
         let _answering = self.answering.begin();
-        match self.create(request, parent, name, mode, flags) {
+        match self.create(request, parent, name, Mode { mode, umask }, flags) {
             Ok((info, opened, access)) => {
                 if access.write {
                     self.writers.opened(opened, info.ino);
@@ -497,7 +508,7 @@ impl Filesystem for Layer {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -505,6 +516,9 @@ impl Filesystem for Layer {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if acl::is_list(name) {
+            return empty(self.set_list(request, ino(node), name, Some(value)), reply);
+        }
         if !is_kept(name) {
             return reply.error(Errno::EOPNOTSUPP);
         }
@@ -525,6 +539,12 @@ impl Filesystem for Layer {
         room: u32,
         reply: ReplyXattr,
     ) {
+        if acl::is_list(name) {
+            return match self.list_shown(ino(node), name) {
+                Ok(value) => sized(&value, room, reply),
+                Err(error) => reply.error(error),
+            };
+        }
         if !is_kept(name) {
             return reply.error(Errno::EOPNOTSUPP);
         }
@@ -538,8 +558,12 @@ impl Filesystem for Layer {
         match self.volume.xattrs(ino(node)) {
             Ok(names) => {
                 let mut list = Vec::new();
-                for name in names.iter().filter(|name| is_kept(OsStr::from_bytes(name))) {
-                    list.extend_from_slice(name);
+                for name in names {
+                    let shown = OsStr::from_bytes(&name);
+                    if !is_kept(shown) && !acl::is_list(shown) {
+                        continue;
+                    }
+                    list.extend_from_slice(&name);
                     list.push(0);
                 }
                 sized(&list, room, reply);
@@ -548,7 +572,10 @@ impl Filesystem for Layer {
         }
     }
 
-    fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if acl::is_list(name) {
+            return empty(self.set_list(request, ino(node), name, None), reply);
+        }
         if !is_kept(name) {
             return reply.error(Errno::EOPNOTSUPP);
         }

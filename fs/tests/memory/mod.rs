@@ -71,13 +71,15 @@ impl State {
             stored_bytes: 0,
             modified: now(),
             changed: now(),
+            accessed: None,
+            has_lists: new.xattrs.iter().any(|(name, _)| name.starts_with(b"system.")),
         };
         let node = Node {
             info,
             parent,
             names: BTreeMap::new(),
             pages: BTreeMap::new(),
-            xattrs: BTreeMap::new(),
+            xattrs: new.xattrs.iter().cloned().collect(),
             handles: 0,
             stale: false,
         };
@@ -223,6 +225,7 @@ impl MemoryVolume {
             mode: 0o755,
             user: Owner::Person,
             group: Owner::Person,
+            xattrs: Vec::new(),
         };
         volume.state().add(Ino::ROOT, &root);
         volume
@@ -289,8 +292,13 @@ impl MemoryVolume {
     pub(crate) fn arrive(&self, parent: Ino, name: &str, bytes: &[u8]) -> Ino {
         let name = EntryName::new(name.as_bytes()).unwrap();
         let mut state = self.state();
-        let new =
-            NewNode { kind: Kind::File, mode: 0o644, user: Owner::Person, group: Owner::Person };
+        let new = NewNode {
+            kind: Kind::File,
+            mode: 0o644,
+            user: Owner::Person,
+            group: Owner::Person,
+            xattrs: Vec::new(),
+        };
         let ino = state.add(parent, &new);
         state.node(ino).unwrap().write(0, bytes);
         let old = state.directory(parent).unwrap().names.insert(name.clone(), ino);
@@ -475,8 +483,16 @@ impl Volume for MemoryVolume {
         info.user = change.user.unwrap_or(info.user);
         info.group = change.group.unwrap_or(info.group);
         info.modified = change.modified.unwrap_or(info.modified);
+        info.accessed = change.accessed.or(info.accessed);
         info.changed = now();
-        Ok(info.clone())
+        for (name, value) in change.xattrs {
+            match value {
+                Some(value) => drop(node.xattrs.insert(name, value)),
+                None => drop(node.xattrs.remove(&name)),
+            }
+        }
+        node.info.has_lists = node.xattrs.keys().any(|name| name.starts_with(b"system."));
+        Ok(node.info.clone())
     }
 
     fn xattr(&self, node: Ino, name: &[u8]) -> Result<Box<[u8]>, XattrError> {

@@ -55,6 +55,17 @@ pub enum Ranged {
     Zero,
 }
 
+/// What `flock` is asked for; never to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lock {
+    /// To hold it with others.
+    Shared,
+    /// To hold it alone.
+    Exclusive,
+    /// To let it go.
+    Unlock,
+}
+
 /// One operation. Paths are relative to the root, slots are places for open files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "each is named for the call it makes")]
@@ -65,6 +76,8 @@ pub enum Operation {
     SetLen { slot: usize, len: u64 },
     Sync { slot: usize },
     Segments { slot: usize },
+    Lock { slot: usize, lock: Lock },
+    Map { path: PathBuf, offset: u64, len: u64, byte: u8 },
     CopyRange { from: usize, at: u64, to: usize, offset: u64, len: u64 },
     Save { path: PathBuf, seed: u64, len: u64 },
     Truncate { path: PathBuf, len: u64 },
@@ -108,7 +121,11 @@ impl Operation {
             }
             34..37 => Operation::SetLen { slot, len: offset(random) },
             37..39 => Operation::Sync { slot },
-            39..41 => Operation::Segments { slot },
+            39 => Operation::Segments { slot },
+            40 => {
+                let lock = *random.pick(&[Lock::Shared, Lock::Exclusive, Lock::Unlock]);
+                Operation::Lock { slot, lock }
+            }
             41..44 => Operation::CopyRange {
                 from: slot,
                 at: offset(random),
@@ -116,7 +133,11 @@ impl Operation {
                 offset: offset(random),
                 len: len(random),
             },
-            44..54 => {
+            44 => {
+                let (path, byte) = (known(random, paths), random.below(256).to_le_bytes()[0]);
+                Operation::Map { path, offset: offset(random), len: len(random), byte }
+            }
+            45..54 => {
                 let (path, seed) = (any(random, paths), random.draw());
                 Operation::Save { path, seed, len: len(random) }
             }

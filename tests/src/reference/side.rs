@@ -1,10 +1,11 @@
 //! One of the two filesystems: does what it is told, and says what came of it.
 
-use super::operation::{Opening, Operation, Ranged, Renaming, SLOTS};
+use super::mapping::Mapper;
+use super::operation::{Lock, Opening, Operation, Ranged, Renaming, SLOTS};
 use crate::random::Random;
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, SeekFrom, Timespec,
-    Timestamps, Uid, XattrFlags,
+    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags,
+    SeekFrom, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct Side {
     root: PathBuf,
     slots: [Option<File>; SLOTS],
+    mapper: Mapper,
 }
 
 /// What came of an operation.
@@ -72,7 +74,7 @@ pub struct Stat {
 impl Side {
     /// A side that works in a directory.
     pub fn new(root: &Path) -> Side {
-        Side { root: root.to_owned(), slots: Default::default() }
+        Side { root: root.to_owned(), slots: Default::default(), mapper: Mapper::default() }
     }
 
     /// Its directory.
@@ -118,6 +120,21 @@ impl Side {
                 None => Ok(Answer::Empty),
                 Some(file) => segments(file),
             },
+            Operation::Lock { slot, lock } => match &self.slots[*slot] {
+                None => Ok(Answer::Empty),
+                Some(file) => {
+                    let lock = match lock {
+                        Lock::Shared => FlockOperation::NonBlockingLockShared,
+                        Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
+                        Lock::Unlock => FlockOperation::Unlock,
+                    };
+                    rustix::fs::flock(file, lock).map(|()| Answer::Done)
+                }
+            },
+            Operation::Map { path, offset, len, byte } => {
+                let path = self.root.join(path);
+                self.mapper.fill(&path, *offset, *len, *byte)
+            }
             Operation::CopyRange { from, at, to, offset, len } => {
                 match (&self.slots[*from], &self.slots[*to]) {
                     (Some(from), Some(to)) => copy_range(from, *at, to, *offset, *len),
@@ -181,11 +198,15 @@ impl Side {
             }
             Operation::SetTime { path, seconds, nanoseconds } => {
                 let time = Timespec { tv_sec: *seconds, tv_nsec: *nanoseconds };
-                let times = Timestamps { last_access: time, last_modification: time };
+                let read = Timespec { tv_sec: seconds / 2, tv_nsec: 999_999_999 - nanoseconds };
+                let times = Timestamps { last_access: read, last_modification: time };
                 rustix::fs::utimensat(CWD, at(path), &times, AtFlags::empty())?;
                 let metadata = rustix::fs::stat(at(path))?;
                 let kept = (metadata.st_mtime, i64::try_from(metadata.st_mtime_nsec));
                 assert_eq!(kept, (*seconds, Ok(*nanoseconds)), "the time of {}", path.display());
+                let kept = (metadata.st_atime, i64::try_from(metadata.st_atime_nsec));
+                let read = (read.tv_sec, Ok(read.tv_nsec));
+                assert_eq!(kept, read, "the time of access of {}", path.display());
                 Ok(())
             }
             Operation::SetXattr { path, name, value, create, replace } => {

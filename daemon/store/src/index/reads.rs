@@ -75,6 +75,7 @@ macro_rules! reads {
                     limit: usize
                 ) -> Vec<(Shown, NodeRow, InodeState)>;
                 fn links(&self, key: InodeId) -> u32;
+                fn directory_links(&self, key: InodeId) -> u32;
                 fn subdirectories(&self, parent: InodeId) -> u32;
             }
 

@@ -1,0 +1,359 @@
+//! What programs rely on and what trips other filesystems, tried on the mount of a real daemon.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+use kith_tests::device::Device;
+use kith_tests::lab::{self, Lab};
+use kith_tests::pulse;
+use kith_tests::scratch::Scratch;
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, XattrFlags,
+};
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+use rustix::process::{Resource, Rlimit};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One mounted folder of a device of its own. The device goes before what it stands on.
+struct Folder {
+    device: Device,
+    _lab: Lab,
+    _scratch: Scratch,
+}
+
+fn folder() -> Option<Folder> {
+    let lab = lab::or_skip(1)?;
+    let scratch = Scratch::new();
+    // Other users are to get through to the mount.
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let device = Device::start(&scratch, &lab, 1, "laptop");
+    Some(Folder { device, _lab: lab, _scratch: scratch })
+}
+
+/// Holds a node without opening it.
+fn hold(path: &Path) -> OwnedFd {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).expect("it is there")
+}
+
+fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Option<Errno> {
+    result.err().as_ref().and_then(Errno::from_io_error)
+}
+
+#[test]
+fn what_is_held_without_being_open_is_there_after_its_name() {
+    let Some(folder) = folder() else { return };
+    let path = |name: &str| folder.device.path(name);
+    rustix::fs::mknodat(CWD, path("pipe"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
+    let pipe = OpenOptions::new().read(true).write(true).open(path("pipe")).unwrap();
+    fs::write(path("file"), "bytes").unwrap();
+    fs::create_dir(path("directory")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path("link")).unwrap();
+    let held = ["file", "directory", "link"].map(|name| hold(&path(name)));
+    assert_eq!(fs::metadata(path("directory")).unwrap().nlink(), 2);
+    for name in ["pipe", "file", "link"] {
+        fs::remove_file(path(name)).unwrap();
+    }
+    fs::remove_dir(path("directory")).unwrap();
+    for (held, kind) in
+        held.iter().zip([FileType::RegularFile, FileType::Directory, FileType::Symlink])
+    {
+        let stat = rustix::fs::fstat(held).unwrap();
+        assert_eq!((FileType::from_raw_mode(stat.st_mode), stat.st_nlink), (kind, 0));
+    }
+    // Times of what is gone are nobody's business, and nobody's error.
+    let gone = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held[0]));
+    let time = Timespec { tv_sec: 5, tv_nsec: 6 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, gone, &times, AtFlags::empty()).unwrap();
+    let root = File::open(folder.device.mount()).unwrap();
+    rustix::fs::syncfs(&root).unwrap();
+    let stat = rustix::fs::fstat(&pipe).unwrap();
+    assert_eq!((stat.st_mode, stat.st_nlink), (0o010_640, 0));
+    let mut through = &pipe;
+    through.write_all(b"still").unwrap();
+    let mut read = [0; 5];
+    through.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"still");
+}
+
+#[test]
+fn times_are_kept_to_the_ends_of_time_and_reading_changes_none() {
+    let Some(folder) = folder() else { return };
+    let path = folder.device.path("file");
+    fs::write(&path, "bytes").unwrap();
+    let set = |read: i64, written: i64| {
+        let time = |tv_sec| Timespec { tv_sec, tv_nsec: 5 };
+        let times = Timestamps { last_access: time(read), last_modification: time(written) };
+        rustix::fs::utimensat(CWD, &path, &times, AtFlags::empty()).unwrap();
+    };
+    for seconds in [i64::MIN, -3_000_000_000, -1, 0, 4_294_967_296, 90_000_000_000, i64::MAX] {
+        set(seconds, 7);
+        set(7, seconds);
+        let stat = rustix::fs::stat(&path).unwrap();
+        assert_eq!((stat.st_atime, stat.st_mtime), (7, seconds));
+    }
+    set(1_900_000_000, 1_950_000_000);
+    let before = rustix::fs::stat(&path).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"bytes");
+    let after = rustix::fs::stat(&path).unwrap();
+    assert_eq!((after.st_atime, after.st_atime_nsec), (1_900_000_000, 5));
+    assert_eq!((after.st_ctime, after.st_ctime_nsec), (before.st_ctime, before.st_ctime_nsec));
+    // Only what was asked for changes with a mode, also of what has no versions.
+    let fifo = folder.device.path("fifo");
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let made = rustix::fs::stat(&fifo).unwrap();
+    fs::set_permissions(&fifo, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(&fifo, folder.device.path("moved")).unwrap();
+    let moved = rustix::fs::stat(folder.device.path("moved")).unwrap();
+    assert_eq!((moved.st_mtime, moved.st_mtime_nsec), (made.st_mtime, made.st_mtime_nsec));
+    assert!((moved.st_ctime, moved.st_ctime_nsec) > (made.st_ctime, made.st_ctime_nsec));
+}
+
+#[test]
+fn directories_count_the_directories_in_them() {
+    let Some(folder) = folder() else { return };
+    let path = |name: &str| folder.device.path(name);
+    let links = |name: &str| fs::metadata(path(name)).unwrap().nlink();
+    fs::create_dir_all(path("a/b")).unwrap();
+    fs::create_dir(path("c")).unwrap();
+    assert_eq!((links("."), links("a"), links("a/b"), links("c")), (4, 3, 2, 2));
+    fs::rename(path("a/b"), path("c/b")).unwrap();
+    assert_eq!((links("a"), links("c")), (2, 3));
+    fs::remove_dir(path("c/b")).unwrap();
+    fs::write(path("c/file"), "").unwrap();
+    assert_eq!(links("c"), 2);
+}
+
+#[test]
+fn a_folder_is_made_read_only_and_writable_again() {
+    let Some(folder) = folder() else { return };
+    let path = folder.device.path("file");
+    fs::write(&path, "before").unwrap();
+    let remount = |flags| {
+        // The kernel tells of a closed file only later, and may still call it busy.
+        pulse::until(PATIENCE, "it is mounted anew", || {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | flags;
+            rustix::mount::mount_remount(folder.device.mount(), flags, c"")
+                .map_err(|errno| errno.to_string())
+        });
+    };
+    remount(MountFlags::RDONLY);
+    assert_eq!(errno(fs::write(&path, "after")), Some(Errno::ROFS));
+    assert_eq!(errno(fs::remove_file(&path)), Some(Errno::ROFS));
+    assert_eq!(fs::read(&path).unwrap(), b"before");
+    remount(MountFlags::empty());
+    fs::write(&path, "after").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"after");
+}
+
+#[test]
+fn many_files_are_open_at_once_though_the_daemon_may_open_few() {
+    let Some(folder) = folder() else { return };
+    let count = std::env::var("KITH_OPEN_FILES").map_or(2_000, |count| count.parse().unwrap());
+    let own = Rlimit { current: Some(count + 500), maximum: Some((count + 500).max(4_096)) };
+    if rustix::process::setrlimit(Resource::Nofile, own).is_err() {
+        return kith_tests::notice::skip("this process may not open so many files");
+    }
+    let few = Rlimit { current: Some(256), maximum: Some(256) };
+    rustix::process::prlimit(Some(folder.device.process()), Resource::Nofile, few).unwrap();
+    let directory = folder.device.path("many");
+    fs::create_dir(&directory).unwrap();
+    let mut files = Vec::new();
+    for number in 0..count {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = options.open(directory.join(number.to_string())).unwrap();
+        file.write_all_at(&number.to_le_bytes(), number * 3).unwrap();
+        // Some are too large to be kept in memory.
+        if number % 8 == 0 {
+            file.write_all_at(&[7; 400_000], 1 << 20).unwrap();
+        }
+        files.push(file);
+    }
+    rustix::fs::syncfs(&files[0]).unwrap();
+    for (number, file) in files.iter().enumerate() {
+        if number % 16 == 0 {
+            fs::remove_file(directory.join(number.to_string())).unwrap();
+        }
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, number as u64 * 3).unwrap();
+        assert_eq!(u64::from_le_bytes(bytes), number as u64);
+    }
+    let inodes: std::collections::BTreeSet<u64> =
+        files.iter().map(|file| file.metadata().unwrap().ino()).collect();
+    assert_eq!(inodes.len(), files.len());
+    drop(files);
+    assert_eq!(fs::read_dir(&directory).unwrap().count() as u64, count - count.div_ceil(16));
+}
+
+#[test]
+fn three_hundred_attributes_stand_on_one_file() {
+    let Some(folder) = folder() else { return };
+    let path = folder.device.path("file");
+    fs::write(&path, "").unwrap();
+    for number in 0..300 {
+        let (name, value) = (format!("user.attribute-{number:03}"), format!("{number}").repeat(20));
+        rustix::fs::lsetxattr(&path, &name, value.as_bytes(), XattrFlags::CREATE).unwrap();
+    }
+    assert_eq!(xattr::list(&path).unwrap().count(), 300);
+    for number in (0..300).step_by(3) {
+        xattr::remove(&path, format!("user.attribute-{number:03}")).unwrap();
+    }
+    assert_eq!(xattr::list(&path).unwrap().count(), 200);
+    let value = xattr::get(&path, "user.attribute-299").unwrap().unwrap();
+    assert_eq!(value, "299".repeat(20).as_bytes());
+    let large = vec![1; 60_000];
+    xattr::set(&path, "user.large", &large).unwrap();
+    let all =
+        xattr::set(&path, "user.larger", &large).and_then(|()| xattr::set(&path, "user.z", &large));
+    assert_eq!(errno(all), Some(Errno::NOSPC));
+}
+
+#[test]
+fn locks_hold_between_processes() {
+    let Some(folder) = folder() else { return };
+    let path = folder.device.path("locked");
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+    let program = "import fcntl, sys\n\
+        f = open(sys.argv[2], 'r+b')\n\
+        lock = fcntl.flock if sys.argv[1] == 'flock' else fcntl.lockf\n\
+        try: lock(f, fcntl.LOCK_EX | fcntl.LOCK_NB); print('free')\n\
+        except BlockingIOError: print('taken')\n";
+    let other = |kind: &str| {
+        let mut command = Command::new("python3");
+        let output = command.args(["-c", program, kind]).arg(&path).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if other("flock").is_none() {
+        return kith_tests::notice::skip("locks of another process need python3");
+    }
+    let said = |text: &str| Some(text.to_owned());
+    rustix::fs::flock(&file, FlockOperation::LockShared).unwrap();
+    assert_eq!((other("flock"), other("fcntl")), (said("taken"), said("free")));
+    rustix::fs::flock(&file, FlockOperation::Unlock).unwrap();
+    rustix::fs::fcntl_lock(&file, FlockOperation::LockExclusive).unwrap();
+    assert_eq!((other("flock"), other("fcntl")), (said("free"), said("taken")));
+    drop(file);
+    assert_eq!((other("flock"), other("fcntl")), (said("free"), said("free")));
+}
+
+#[test]
+fn appends_and_writes_of_handles_that_can_not_read_meet_in_one_file() {
+    let Some(folder) = folder() else { return };
+    let path = folder.device.path("log");
+    fs::write(&path, [b'.'; 5_000]).unwrap();
+    std::thread::scope(|scope| {
+        for name in *b"ab" {
+            let path = &path;
+            scope.spawn(move || {
+                let mut log = OpenOptions::new().append(true).open(path).unwrap();
+                for number in 0..500 {
+                    log.write_all(format!("{} {number:03}\n", char::from(name)).as_bytes())
+                        .unwrap();
+                }
+            });
+        }
+        let path = &path;
+        scope.spawn(move || {
+            let part = OpenOptions::new().write(true).open(path).unwrap();
+            for at in 0..500 {
+                part.write_all_at(b"#", at * 9 + 4).unwrap();
+            }
+        });
+    });
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(bytes.len(), 5_000 + 2 * 500 * 6);
+    for (at, byte) in bytes[..5_000].iter().enumerate() {
+        let written = at >= 4 && (at - 4).is_multiple_of(9) && at < 4_500;
+        assert_eq!(*byte, if written { b'#' } else { b'.' }, "at {at}");
+    }
+    for name in ["a", "b"] {
+        let text = String::from_utf8_lossy(&bytes[5_000..]);
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
+        let expected: Vec<_> = (0..500).map(|number| format!("{name} {number:03}")).collect();
+        assert_eq!(lines, expected);
+    }
+}
+
+#[test]
+fn whoever_opens_a_name_that_is_renamed_over_gets_one_file_or_the_other() {
+    let Some(folder) = folder() else { return };
+    let path = |name: &str| folder.device.path(name);
+    let content = |number: u32| format!("{number:08}").repeat(1_000);
+    fs::write(path("name"), content(0)).unwrap();
+    std::thread::scope(|scope| {
+        let saving = scope.spawn(|| {
+            for number in 1..=200 {
+                fs::write(path("new"), content(number)).unwrap();
+                fs::rename(path("new"), path("name")).unwrap();
+            }
+        });
+        while !saving.is_finished() {
+            let text = fs::read_to_string(path("name")).unwrap();
+            let number = text[..8].parse().unwrap();
+            assert_eq!(text, content(number));
+        }
+    });
+    assert_eq!(fs::read_to_string(path("name")).unwrap(), content(200));
+    assert!(!path("new").exists());
+}
+
+/// Runs a shell's line as another user, and says whether it succeeded.
+fn succeeds(user: u32, line: &str, path: &Path) -> bool {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line).arg("sh").arg(path).uid(user).gid(user);
+    command.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().unwrap().success()
+}
+
+/// An access control list as the kernel takes it.
+fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
+#[test]
+fn files_belong_to_whom_made_them_and_lists_let_others_in() {
+    const ALL: u32 = u32::MAX;
+    let Some(mut folder) = folder() else { return };
+    let directory = folder.device.path("shared");
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777)).unwrap();
+    let path = directory.join("file");
+    assert!(succeeds(1000, "umask 027; echo text > \"$1\"", &path));
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1000, 1000, 0o640));
+    assert!(!succeeds(1001, "cat \"$1\"", &path));
+    assert!(!succeeds(1001, "rm -f \"$1\"", &path), "the directory is sticky");
+    let access = [(1, 6, ALL), (2, 4, 1001), (4, 0, ALL), (16, 4, ALL), (32, 0, ALL)];
+    xattr::set(&path, "system.posix_acl_access", &list(&access)).unwrap();
+    assert!(succeeds(1001, "cat \"$1\"", &path));
+    assert!(!succeeds(1001, "echo more >> \"$1\"", &path));
+    assert!(!succeeds(1002, "cat \"$1\"", &path));
+    // Taking the mask away takes away what it let through; the owner alone may.
+    assert!(!succeeds(1001, "chmod 666 \"$1\"", &path));
+    assert!(succeeds(1000, "chmod g-r \"$1\"", &path));
+    assert!(!succeeds(1001, "cat \"$1\"", &path));
+    assert!(succeeds(1000, "chmod g+r \"$1\"", &path));
+    // And all of it outlives the daemon.
+    assert_eq!(folder.device.terminate(PATIENCE).code(), Some(0));
+    folder.device.run();
+    assert!(succeeds(1001, "cat \"$1\"", &path));
+    assert!(!succeeds(1002, "cat \"$1\"", &path));
+    assert_eq!(xattr::get(&path, "system.posix_acl_access").unwrap(), Some(list(&access)));
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+    drop(File::open(&path).unwrap());
+}
