@@ -35,6 +35,9 @@ fn sentence(event: &Event) -> String {
         Happening::DeviceRenamed { id, name } => {
             format!("the device {} is called {name} now", short_id(id))
         }
+        Happening::DeviceCloned { hint } => {
+            format!("another machine has this device's identity. {hint}")
+        }
         Happening::ChangesReceived { share, from, changes } => {
             format!("{share}: {} from {from}", several(*changes, "change"))
         }

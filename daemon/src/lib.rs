@@ -4,6 +4,7 @@
 mod caretaker;
 pub mod circle;
 pub mod config;
+mod continuity;
 pub mod control;
 pub mod discovery;
 mod events;

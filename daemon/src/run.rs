@@ -3,6 +3,7 @@
 use crate::caretaker::Caretaker;
 use crate::circle::Circle;
 use crate::config::Config;
+use crate::continuity::{ClockOffset, Continuity};
 use crate::control::{ControlServer, ControlSocket};
 use crate::events::Events;
 use crate::identity::Identity;
@@ -88,6 +89,7 @@ struct Daemon {
     network: NetworkThread,
     workers: Vec<JoinHandle<()>>,
     stopping: watch::Receiver<bool>,
+    continuity: Continuity,
     _claim: crate::paths::DataClaim,
 }
 
@@ -115,7 +117,8 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
         .map_err(|error| RunError::new(&error, keep_hint))?;
     let circle = Arc::new(circle);
     let events = Events::new();
-    let share = open_share(&paths, &config, &circle, &events)?;
+    let continuity = Continuity::of(&paths);
+    let share = open_share(&paths, &config, &circle, &events, &continuity)?;
 
     let peers = Arc::new(Peers::new(Arc::clone(&circle)));
     let sightings = Arc::new(Sightings::open(&paths.data.join("seen")));
@@ -166,6 +169,7 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
         network: network_thread,
         workers,
         stopping,
+        continuity,
         _claim: claim,
     })
 }
@@ -182,6 +186,7 @@ fn open_share(
     config: &Config,
     circle: &Circle,
     events: &Events,
+    continuity: &Continuity,
 ) -> Result<Arc<Share>, RunError> {
     let directory = paths.data.join("store");
     let chance = context();
@@ -204,6 +209,9 @@ fn open_share(
     let share =
         Arc::new(Share::new(store, config.read_deadline(), events.clone(), &circle.share().name));
     let store_hint = "Look at the room and the health of the disk under Kith's data.";
+    // Before anything new gets a number.
+    let proven = continuity.take(share.store.continuity());
+    share.begin(circle.own(), proven).map_err(|error| RunError::new(&error, store_hint))?;
     share.adopt(circle.share().id).map_err(|error| RunError::new(&error, store_hint))?;
     share
         .set_author(&circle.name_of(circle.own()))
@@ -237,8 +245,15 @@ fn start_workers(
 
 fn upkeep(share: &Share, stopping: &watch::Receiver<bool>) {
     let mut collected = Instant::now();
+    let mut clock = ClockOffset::now();
     while !*stopping.borrow() {
         std::thread::park_timeout(UPKEEP_EVERY);
+        let before = std::mem::replace(&mut clock, ClockOffset::now());
+        if clock.jumped(before)
+            && let Err(error) = share.succeed()
+        {
+            tracing::error!(cause = %kith_error_chain(&error), "the index can't go on under a new writer");
+        }
         share.publish_idle();
         if let Err(error) = share.store.sync() {
             tracing::error!(cause = %kith_error_chain(&error), "what was written can't be made durable");
@@ -405,7 +420,12 @@ impl Daemon {
             self.caretaker.sightings.note(peer.device);
         }
         self.caretaker.sightings.save();
-        self.share.store.close();
+        let number = self.continuity.draw();
+        if self.share.store.close_with(number)
+            && let Some(number) = number
+        {
+            self.continuity.leave(number);
+        }
         tracing::info!("stopped");
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod circle;
+pub mod conversation;
 pub mod device;
 pub mod grove;
 pub mod lab;

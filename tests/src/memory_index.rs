@@ -5,7 +5,8 @@
 use kith_core::clock::WallMs;
 use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag};
 use kith_core::index::{
-    EntryState, Index, IndexRead, InodeState, Register, ReplicaState, Retired, Shown,
+    CloneSigns, EntryState, FORMER_WRITERS_MAX, FormerWriter, Index, IndexRead, InodeState, Named,
+    Register, ReplicaState, Retired, STRANGERS_MAX, Shown, Stranger,
 };
 use kith_core::name::EntryName;
 use kith_core::register::Version;
@@ -25,6 +26,10 @@ pub struct MemoryIndex {
     state: Option<ReplicaState>,
     tags: BTreeMap<u64, Tag>,
     cursors: BTreeMap<DeviceId, Cursor>,
+    former_writers: Vec<FormerWriter>,
+    strangers: Vec<Stranger>,
+    named: BTreeMap<DeviceId, Named>,
+    clone_signs: Option<CloneSigns>,
     inodes: BTreeMap<InodeId, InodeState>,
     entries: BTreeMap<EntryId, EntryState>,
     retired: BTreeMap<(InodeId, Dot), Version>,
@@ -130,6 +135,22 @@ impl IndexRead for MemoryIndex {
 
     fn cursor(&self, device: DeviceId) -> Result<Option<Cursor>, Infallible> {
         Ok(self.cursors.get(&device).copied())
+    }
+
+    fn former_writers(&self) -> Result<Vec<FormerWriter>, Infallible> {
+        Ok(self.former_writers.clone())
+    }
+
+    fn strangers(&self) -> Result<Vec<Stranger>, Infallible> {
+        Ok(self.strangers.clone())
+    }
+
+    fn named(&self, device: DeviceId) -> Result<Option<Named>, Infallible> {
+        Ok(self.named.get(&device).copied())
+    }
+
+    fn clone_signs(&self) -> Result<Option<CloneSigns>, Infallible> {
+        Ok(self.clone_signs)
     }
 
     fn changes_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, Register)>, Infallible> {
@@ -252,6 +273,37 @@ impl Index for MemoryIndex {
 
     fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), Infallible> {
         self.cursors.insert(device, cursor);
+        Ok(())
+    }
+
+    fn put_former_writer(&mut self, former: FormerWriter) -> Result<(), Infallible> {
+        self.former_writers.push(former);
+        let beyond = self.former_writers.len().saturating_sub(FORMER_WRITERS_MAX);
+        self.former_writers.drain(..beyond);
+        Ok(())
+    }
+
+    fn put_stranger(&mut self, stranger: Stranger) -> Result<(), Infallible> {
+        self.strangers.push(stranger);
+        let beyond = self.strangers.len().saturating_sub(STRANGERS_MAX);
+        self.strangers.drain(..beyond);
+        Ok(())
+    }
+
+    fn put_named(&mut self, device: DeviceId, named: Named) -> Result<(), Infallible> {
+        self.named.insert(device, named);
+        Ok(())
+    }
+
+    fn put_clone_signs(&mut self, signs: CloneSigns) -> Result<(), Infallible> {
+        self.clone_signs = Some(signs);
+        Ok(())
+    }
+
+    fn forget_strangers(&mut self) -> Result<(), Infallible> {
+        self.strangers.clear();
+        self.named.clear();
+        self.clone_signs = None;
         Ok(())
     }
 

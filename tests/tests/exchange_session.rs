@@ -1,157 +1,16 @@
 //! Sessions between two and three devices, message by message: what is sent, what is left out,
 //! what is refused, and what becomes of an index that was rolled back.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
-
-use kith_core::clock::WallMs;
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::effect::Effect;
-use kith_core::exchange::{ProtocolError, ReceiveError, Session, full_knowledge};
-use kith_core::id::{ChunkId, Cursor, DeviceId, InodeId, ShareId, Tag, WriterId};
-use kith_core::index::{Index, IndexRead, Node, Register};
-use kith_core::name::EntryName;
-use kith_core::operation::{Context, Operation, apply, found};
-use kith_core::register::{Kind, Mark, Owner, UnixTime};
+use kith_core::exchange::{ProtocolError, ReceiveError, full_knowledge};
+use kith_core::id::{ChunkId, Cursor, DeviceId, ShareId, Tag, WriterId};
+use kith_core::index::{Index, IndexRead, Register};
+use kith_core::register::Kind;
 use kith_core::vector::VersionVector;
 use kith_core::wire::{FRAME_MAX_BYTES, Message, Versions, encode_frame};
-use kith_tests::memory_index::MemoryIndex;
+use kith_tests::conversation::{Device, End, greet, pass, registers, talk};
 use std::collections::BTreeMap;
-
-struct Device {
-    index: MemoryIndex,
-    id: DeviceId,
-    tags: u64,
-}
-
-const NOW: WallMs = WallMs(1_700_000_000_000);
-
-impl Device {
-    fn new(number: u8) -> Self {
-        let mut index = MemoryIndex::new();
-        let id = DeviceId([number; 32]);
-        let writer = WriterId(u64::from(number));
-        let share = ShareId([7; 16]);
-        let author = format!("device {number}");
-        found(&mut index, share, id, writer, author, NOW, Tag(u64::from(number))).unwrap();
-        Device { index, id, tags: u64::from(number) << 32 }
-    }
-
-    fn context(&mut self) -> Context {
-        self.tags += 1;
-        Context { now: NOW, tag: Tag(self.tags) }
-    }
-
-    fn apply(&mut self, operation: Operation) -> InodeId {
-        let context = self.context();
-        apply(&mut self.index, context, operation).unwrap().node.map_or(InodeId::ROOT, Node::key)
-    }
-
-    fn make(&mut self, name: &str, kind: Kind) -> InodeId {
-        let name = EntryName::new(name.as_bytes()).unwrap();
-        let (user, group) = (Owner::Person, Owner::Person);
-        self.apply(Operation::Create {
-            parent: InodeId::ROOT,
-            name,
-            kind,
-            mode: 0o755,
-            user,
-            group,
-        })
-    }
-
-    fn directories(&mut self, prefix: &str, count: usize) {
-        for n in 0..count {
-            self.make(&format!("{prefix}{n}"), Kind::Directory);
-        }
-    }
-
-    fn publish(&mut self, inode: InodeId, context: VersionVector, content: Content) {
-        self.apply(Operation::Publish {
-            inode,
-            context,
-            parents: Vec::new(),
-            content,
-            mtime: UnixTime::default(),
-            mark: Mark::Closed,
-        });
-    }
-
-    fn names(&self) -> Vec<String> {
-        let shown = self.index.list(InodeId::ROOT, None, usize::MAX).unwrap();
-        shown.iter().map(|shown| shown.name.to_string()).collect()
-    }
-
-    fn state(&self) -> kith_core::index::ReplicaState {
-        self.index.state().unwrap()
-    }
-}
-
-type Refused = ReceiveError<std::convert::Infallible>;
-
-/// One end of a connection.
-struct End {
-    session: Session,
-    hello: Message,
-}
-
-impl End {
-    fn open(device: &Device, peer: &Device) -> Self {
-        let (session, hello) = Session::open(&device.index, peer.id).unwrap();
-        End { session, hello }
-    }
-
-    fn take(&mut self, device: &mut Device, message: Message) -> Result<Vec<Effect>, Refused> {
-        let before = device.index.clone();
-        let context = device.context();
-        let writer = WriterId(0xabcd + context.tag.0);
-        let taken = self.session.receive(&mut device.index, context, writer, message);
-        if taken.is_err() {
-            device.index = before;
-        }
-        taken
-    }
-}
-
-/// A connection on which both have said Hello.
-fn greet(one: &mut Device, other: &mut Device) -> (End, End) {
-    let (mut here, mut there) = (End::open(one, other), End::open(other, one));
-    assert_eq!(here.take(one, there.hello.clone()).unwrap(), []);
-    assert_eq!(there.take(other, here.hello.clone()).unwrap(), []);
-    (here, there)
-}
-
-/// All that one has to say, taken by the other.
-fn pass(from: &mut (&mut Device, &mut End), to: &mut (&mut Device, &mut End)) -> Vec<Message> {
-    let mut said = Vec::new();
-    while let Some(message) = from.1.session.next(&from.0.index).unwrap() {
-        to.1.take(to.0, message.clone()).unwrap();
-        said.push(message);
-    }
-    said
-}
-
-/// Both say all they have, until there is nothing more. Answers what was said.
-fn talk(one: &mut Device, other: &mut Device) -> Vec<Message> {
-    let (mut here, mut there) = greet(one, other);
-    let mut all = Vec::new();
-    loop {
-        let (mut one, mut other) = ((&mut *one, &mut here), (&mut *other, &mut there));
-        let mut said = pass(&mut one, &mut other);
-        said.extend(pass(&mut other, &mut one));
-        if said.is_empty() {
-            return all;
-        }
-        all.extend(said);
-    }
-}
-
-fn registers(said: &[Message]) -> usize {
-    let count = |message: &Message| match message {
-        Message::Batch { registers, .. } => registers.len(),
-        _ => 0,
-    };
-    said.iter().map(count).sum()
-}
 
 #[test]
 fn two_devices_end_with_the_same_names_and_know_all_of_each_other() {
@@ -400,7 +259,7 @@ fn two_clones_of_one_index_part() {
     let (mut a, mut b) = (Device::new(1), Device::new(2));
     a.directories("a", 2);
     talk(&mut a, &mut b);
-    let clone = Device { index: a.index.clone(), id: DeviceId([9; 32]), tags: 1 << 60 };
+    let clone = Device { id: DeviceId([9; 32]), tags: 1 << 60, ..a.clone() };
     let mut here = End::open(&a, &clone);
     let there = End::open(&clone, &a);
     assert_eq!(here.take(&mut a, there.hello).unwrap(), [Effect::Reincarnated]);

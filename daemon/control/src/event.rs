@@ -66,6 +66,11 @@ pub enum Happening {
         /// The new name.
         name: String,
     },
+    /// There is a new sign that another machine has this device's identity.
+    DeviceCloned {
+        /// What to do about it, in one line.
+        hint: String,
+    },
     /// Changes from another device were taken in.
     ChangesReceived {
         /// The share's name.

@@ -32,7 +32,7 @@ pub const FIELDS_MAX: usize = 64;
 /// The most bytes that the unread fields of one structure take.
 pub const UNREAD_MAX_BYTES: usize = 16 << 10;
 /// The most writers in one version vector.
-pub const WRITERS_MAX: usize = 4096;
+pub const WRITERS_MAX: usize = 16_384;
 /// The most concurrent versions of one file.
 pub const VERSIONS_MAX: usize = 4096;
 /// The most versions that one version was directly made from.

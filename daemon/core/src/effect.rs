@@ -28,4 +28,6 @@ pub enum Effect {
     },
     /// The device goes on under a new writer; all sessions must begin again.
     Reincarnated,
+    /// There is a sign that another machine has this device's identity.
+    Cloned,
 }

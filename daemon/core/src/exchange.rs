@@ -9,11 +9,12 @@
 //! place reached in each device's log, put there in the transaction that brings what precedes it.
 
 mod reincarnation;
+mod stranger;
 
 use crate::codec::WRITERS_MAX;
 use crate::effect::Effect;
 use crate::id::{Cursor, DeviceId, Dot, ShareId, Tag, WriterId};
-use crate::index::{Index, IndexRead, Register, ReplicaState};
+use crate::index::{FormerWriter, Index, IndexRead, Register, ReplicaState};
 use crate::operation::Context;
 use crate::receive;
 use crate::register::{Author, Entry, Inode};
@@ -24,6 +25,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 pub use reincarnation::reincarnate;
+pub use stranger::note_clone;
 
 /// A batch is closed once its registers have this size.
 pub const BATCH_TARGET_BYTES: usize = 256 << 10;
@@ -107,8 +109,11 @@ pub struct Session {
     device: DeviceId,
     share: ShareId,
     writer: WriterId,
-    /// Where this device had come in the peer's log when the session began.
+    /// Where this device had come in the peer's log when the session began: what it says in its
+    /// greeting.
     cursor: Option<Cursor>,
+    /// The writers that this device had before.
+    former: Vec<FormerWriter>,
     peer: Option<Peer>,
     /// The place in this device's log up to which the peer has had everything.
     sent: u64,
@@ -191,6 +196,7 @@ impl Session {
             share: state.share,
             writer: state.writer,
             cursor,
+            former: index.former_writers()?,
             peer: None,
             sent: 0,
             parts: (0, Vec::new()),
@@ -210,6 +216,14 @@ impl Session {
     #[must_use]
     pub fn peer_knowledge(&self) -> Option<&VersionVector> {
         self.peer.as_ref().map(|peer| &peer.knowledge)
+    }
+
+    /// Whether it is over, because this device goes on under a new writer.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn is_over<I: IndexRead>(&self, index: &I) -> Result<bool, I::Error> {
+        Ok(index.state()?.writer != self.writer)
     }
 
     /// The peer's name, once it has said Hello.
@@ -245,9 +259,16 @@ impl Session {
         match message {
             Message::Hello { versions, share, head, knowledge, cursor, author } => {
                 self.check_greeting(versions, share)?;
-                if let Some(cursor) = cursor.filter(|cursor| cursor.writer == state.writer) {
-                    self.sent = cursor.number;
-                    confirm(index, &state, cursor)?;
+                let mut effects = Vec::new();
+                if let Some(cursor) = cursor {
+                    if stranger::recognises(index, &state, &self.former, cursor)? {
+                        self.sent = cursor.number;
+                        confirm(index, &state, cursor)?;
+                    }
+                    let (former, device, now) = (&self.former, self.device, context.now);
+                    if stranger::heed(index, &state, former, device, cursor, now)? {
+                        effects = note_clone(index, now)?;
+                    }
                 }
                 if sabotaged!(KnowledgeTooEarly) {
                     let mut state = state;
@@ -256,18 +277,26 @@ impl Session {
                 }
                 let (writer, heard) = (head.writer, BTreeSet::new());
                 self.peer = Some(Peer { writer, author, knowledge, reached: None, heard });
-                Ok(Vec::new())
+                Ok(effects)
             }
             Message::Batch { after, registers, upto } => {
-                let (device, peer) = self.greeted()?;
+                let former = &self.former;
+                let peer = self.peer.as_mut();
+                let peer = peer.ok_or(ReceiveError::Protocol(ProtocolError::NotGreeted))?;
+                let device = self.device;
                 let reached = advance(peer, stored, after, upto)?;
                 let made = registers.iter().flat_map(dots);
                 let made: Vec<Dot> = made.filter(|dot| !peer.knowledge.covers(*dot)).collect();
-                let effects = if sabotaged!(CrashSplits) && context.tag.0.is_multiple_of(8) {
+                let strangers = index.strangers()?;
+                let sign = stranger::made_elsewhere(&registers, former, &strangers, context.now);
+                let mut effects = if sabotaged!(CrashSplits) && context.tag.0.is_multiple_of(8) {
                     Vec::new()
                 } else {
                     receive::receive(index, context, registers)?
                 };
+                if let Some(at) = sign {
+                    effects.extend(note_clone(index, at)?);
+                }
                 index.put_cursor(device, upto)?;
                 peer.reached = Some(reached);
                 if peer.heard.len() + made.len() <= HEARD_MAX {
@@ -452,12 +481,12 @@ fn advance<E>(
     after: u64,
     upto: Cursor,
 ) -> Result<u64, ReceiveError<E>> {
-    // The peer's first message begins where the index says, or at 0 if the peer has reason to.
-    let stored = cursor.filter(|cursor| cursor.writer == peer.writer);
+    // The peer's first message begins where this device's greeting said, and so tells that the
+    // peer knows that place in its log, whichever of its writers it names; or else at 0.
     let reached = match peer.reached {
         Some(reached) => reached,
         None if after == 0 => 0,
-        None => stored.map_or(0, |cursor| cursor.number),
+        None => cursor.map_or(0, |cursor| cursor.number),
     };
     if after != reached {
         return Err(ReceiveError::Protocol(ProtocolError::Gap { after, reached }));
@@ -471,6 +500,9 @@ fn advance<E>(
 /// Remembers that a peer holds this device's log up to `cursor` as it is. What a device has
 /// reached in its own log is what others have confirmed of it.
 fn confirm<I: Index>(index: &mut I, state: &ReplicaState, cursor: Cursor) -> Result<(), I::Error> {
+    if cursor.writer != state.writer {
+        return Ok(());
+    }
     let before = index.cursor(state.device)?.filter(|own| own.writer == state.writer);
     if before.is_some_and(|own| own.number >= cursor.number) {
         return Ok(());

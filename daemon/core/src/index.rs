@@ -125,6 +125,50 @@ pub enum Retired {
     Superseded,
 }
 
+/// A writer that this index had before its present one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FormerWriter {
+    /// The writer, and the last number that this index gave out under it.
+    pub last: Dot,
+    /// The latest time that this index gave out or caught up with under it.
+    pub ended: WallMs,
+    /// When the next writer took its place.
+    pub succeeded: WallMs,
+}
+
+/// A writer that others take for one of this device's, and that this index knows nothing of: the
+/// index was restored from a copy, or another machine has this device's identity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stranger {
+    /// The writer.
+    pub writer: WriterId,
+    /// When that was noticed.
+    pub noticed: WallMs,
+}
+
+/// What another device last said of its place in this device's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Named {
+    /// The place.
+    pub cursor: Cursor,
+    /// This device's writer when it was said.
+    pub under: WriterId,
+}
+
+/// When there were signs that another machine has this device's identity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CloneSigns {
+    /// The first.
+    pub first: WallMs,
+    /// The latest.
+    pub last: WallMs,
+}
+
+/// The most former writers that are kept; older ones' logs are walked anew for whoever comes back.
+pub const FORMER_WRITERS_MAX: usize = 256;
+/// The most strangers that are kept.
+pub const STRANGERS_MAX: usize = 64;
+
 /// Reads of one consistent state of the index.
 pub trait IndexRead {
     /// Why the storage failed; the transaction is then given up.
@@ -132,10 +176,20 @@ pub trait IndexRead {
 
     /// The replica's own state.
     fn state(&self) -> Result<ReplicaState, Self::Error>;
-    /// The tag of the transaction that gave out `number` under the present writer, if it is kept.
+    /// The tag of the transaction that gave out `number`, under the present writer or a former one,
+    /// if it is kept.
     fn tag(&self, number: u64) -> Result<Option<Tag>, Self::Error>;
     /// How far this device has come in the log of `device`.
     fn cursor(&self, device: DeviceId) -> Result<Option<Cursor>, Self::Error>;
+    /// The writers that this index had before its present one, the latest
+    /// [`FORMER_WRITERS_MAX`], the oldest first.
+    fn former_writers(&self) -> Result<Vec<FormerWriter>, Self::Error>;
+    /// The strangers that were noticed, the latest [`STRANGERS_MAX`], the first noticed first.
+    fn strangers(&self) -> Result<Vec<Stranger>, Self::Error>;
+    /// What `device` last said of its place in this device's log.
+    fn named(&self, device: DeviceId) -> Result<Option<Named>, Self::Error>;
+    /// When there were signs that another machine has this device's identity, if ever.
+    fn clone_signs(&self) -> Result<Option<CloneSigns>, Self::Error>;
     /// Up to `limit` registers whose place in the log is above `after`, in the log's order, each
     /// with its place. Withheld ones are left out, and so are withheld removals.
     fn changes_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, Register)>, Self::Error>;
@@ -187,10 +241,21 @@ pub trait Index: IndexRead {
     fn put_state(&mut self, state: &ReplicaState) -> Result<(), Self::Error>;
     /// Ends the transaction's numbers: all up to `last` that have no tag yet get this one.
     fn put_tag(&mut self, last: u64, tag: Tag) -> Result<(), Self::Error>;
-    /// Forgets all tags; called when a new writer begins.
+    /// Forgets all tags; called when numbers may have been given out twice.
     fn clear_tags(&mut self) -> Result<(), Self::Error>;
     /// Remembers how far this device has come in the log of `device`.
     fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), Self::Error>;
+    /// Adds a former writer, and drops the oldest beyond [`FORMER_WRITERS_MAX`].
+    fn put_former_writer(&mut self, former: FormerWriter) -> Result<(), Self::Error>;
+    /// Adds a stranger, and drops the first noticed beyond [`STRANGERS_MAX`].
+    fn put_stranger(&mut self, stranger: Stranger) -> Result<(), Self::Error>;
+    /// Remembers what `device` said of its place in this device's log.
+    fn put_named(&mut self, device: DeviceId, named: Named) -> Result<(), Self::Error>;
+    /// Remembers when there were signs that another machine has this device's identity.
+    fn put_clone_signs(&mut self, signs: CloneSigns) -> Result<(), Self::Error>;
+    /// Forgets strangers, what others said of their places, and signs of another machine: the
+    /// device has another identity.
+    fn forget_strangers(&mut self) -> Result<(), Self::Error>;
 
     /// Adds or replaces an inode.
     fn put_inode(&mut self, state: &InodeState) -> Result<(), Self::Error>;

@@ -27,6 +27,7 @@ pub mod receive;
 pub mod register;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
+pub mod succession;
 mod transaction;
 pub mod vector;
 pub mod view;

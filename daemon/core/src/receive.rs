@@ -57,7 +57,7 @@ impl<I: Index> Transaction<'_, I> {
             return self.write_inode(InodeState { inode, logged: 0 });
         };
         if mine.inode.is_withheld() {
-            return Ok(());
+            return self.meet_withheld(&mine, inode);
         }
         let mut merged = (*mine).clone();
         let change = merged.inode.merge(inode);
@@ -71,6 +71,21 @@ impl<I: Index> Transaction<'_, I> {
             self.write_inode(merged)?;
         }
         Ok(())
+    }
+
+    /// A file that is withheld here arrives, though it never left: it did before this index was put
+    /// back to an earlier state. So it is published, with whatever was done to it here since.
+    fn meet_withheld(&mut self, mine: &InodeState, inode: Inode) -> Result<(), I::Error> {
+        let id = inode.id;
+        let theirs = inode.attributes.clone();
+        let mut merged = mine.clone();
+        merged.inode.merge(inode);
+        if merged.inode.attributes != theirs {
+            merged.inode.attributes.dot = self.dot();
+        }
+        self.write_inode(merged)?;
+        self.show_others(id, true)?;
+        self.release(id)
     }
 
     /// Adds the entry to `removed` if somebody may have taken it out of the view.
@@ -89,15 +104,14 @@ impl<I: Index> Transaction<'_, I> {
                 EntryState { entry, withheld: None, logged: 0, shown_parent, present: false };
             return self.write_entry(None, state, Heard::ByAll);
         };
-        if mine.logged == 0 {
-            return Ok(());
-        }
+        // The name of a file that is withheld stays so until the file arrives too.
+        let heard = if mine.logged == 0 { Heard::Here } else { Heard::ByAll };
         let mut merged = mine.clone();
         if merged.entry.merge(entry) {
             if mine.present && mine.entry.removal != merged.entry.removal {
                 removed.insert(merged.entry.id);
             }
-            self.write_entry(Some(mine), merged, Heard::ByAll)?;
+            self.write_entry(Some(mine), merged, heard)?;
         }
         Ok(())
     }

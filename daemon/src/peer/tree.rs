@@ -108,16 +108,20 @@ async fn write_all(
             let (share, session) = (Arc::clone(share), Arc::clone(session));
             let next = blocking(move || {
                 let snapshot = share.store.snapshot()?;
-                let message = lock(&session).next(&snapshot)?;
-                drop(snapshot);
+                let mut session = lock(&session);
+                if session.is_over(&snapshot)? {
+                    return Ok(Err(ExchangeError::Reincarnated));
+                }
+                let message = session.next(&snapshot)?;
+                drop((session, snapshot));
                 // Whatever leaves for another device is on this disk first.
                 if message.is_some() {
                     share.store.sync()?;
                 }
-                Ok(message)
+                Ok(Ok(message))
             })
             .await?;
-            let Some(message) = next else { break };
+            let Some(message) = next? else { break };
             write(&mut send, &message).await?;
         }
         for chunks in announcements(peer) {

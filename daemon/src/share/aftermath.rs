@@ -26,6 +26,8 @@ pub(crate) struct Aftermath {
     pub(crate) outdated: Vec<Outdated>,
     /// Whether the device goes on under a new writer.
     pub(crate) reincarnated: bool,
+    /// Whether there is a new sign that another machine has its identity.
+    pub(crate) cloned: bool,
 }
 
 /// Brings the mount's nodes up to date with a transaction's effects, within that transaction.
@@ -85,6 +87,7 @@ pub(crate) fn settle_nodes(
                 }
             }
             Effect::Reincarnated => aftermath.reincarnated = true,
+            Effect::Cloned => aftermath.cloned = true,
         }
     }
     Ok(aftermath)

@@ -21,13 +21,15 @@ pub(crate) use recovery::Recovery;
 use crate::events::Events;
 use aftermath::Aftermath;
 use backlog::Backlog;
+use kith_control::event::Happening;
 use kith_core::clock::WallMs;
 use kith_core::effect::Effect;
-use kith_core::id::{InodeId, ShareId, Tag, WriterId};
+use kith_core::id::{DeviceId, InodeId, ShareId, Tag, WriterId};
 use kith_core::index::{Index, IndexRead, ReplicaState};
 use kith_core::name::EntryName;
 use kith_core::operation::{self, Applied, Context, Operation, OperationError};
 use kith_core::register::UnixTime;
+use kith_core::succession::{change_identity, succeed};
 use kith_fs::volume::StorageError;
 use kith_store::{Store, StoreError, Transaction};
 use open_files::OpenFiles;
@@ -52,6 +54,11 @@ pub(crate) struct Share {
     events: Events,
     name: String,
 }
+
+/// What to do where two machines have one identity.
+pub(crate) const CLONE_HINT: &str = "On one of the two run 'kith down', move the files `identity` \
+and `circle` out of Kith's data directory, run 'kith up', and join again with a code from another \
+device. No file is lost by that.";
 
 /// Why a transaction was given up.
 #[derive(Debug, thiserror::Error)]
@@ -123,10 +130,31 @@ impl Share {
     fn deliver(&self, aftermath: Aftermath) {
         self.outdated.push(aftermath.outdated);
         if aftermath.reincarnated {
-            tracing::warn!(
-                "the index was rolled back or copied: this device goes on under a new writer"
-            );
+            tracing::info!("this device goes on under a new writer");
         }
+        if aftermath.cloned {
+            tracing::warn!("another machine has this device's identity");
+            self.events.send(Happening::DeviceCloned { hint: CLONE_HINT.to_owned() });
+        }
+    }
+
+    /// Goes on from the last stop, before anything else: under a new writer, unless it is proven
+    /// that nothing else went on from there, and as `device`.
+    pub(crate) fn begin(&self, device: DeviceId, proven: bool) -> Result<(), StoreError> {
+        let state = self.store.snapshot()?.state()?;
+        if state.device != device {
+            tracing::warn!("this device has another identity than the index was made under");
+            return self.commit(&Origin::Elsewhere, |tx| {
+                let effects = change_identity(tx, context(), new_writer(), device)?;
+                Ok(((), effects))
+            });
+        }
+        if proven || self.store.is_new() { Ok(()) } else { self.succeed() }
+    }
+
+    /// Goes on under a new writer; all sessions begin again.
+    pub(crate) fn succeed(&self) -> Result<(), StoreError> {
+        self.commit(&Origin::Elsewhere, |tx| Ok(((), succeed(tx, context(), new_writer())?)))
     }
 
     /// Makes this the replica of another share: what is in it stays, and is merged with what the

@@ -22,6 +22,7 @@ const APPLICATION_ID: i32 = 0x4b69_7468;
 const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema.sql")),
     M::up(include_str!("schema_bytes.sql")),
+    M::up(include_str!("schema_writers.sql")),
     M::up(include_str!("schema_watch.sql")),
     M::up(include_str!("schema_accessed.sql")),
 ];
@@ -56,6 +57,8 @@ pub(crate) struct Opened {
     pub(crate) database: Database,
     /// Whoever had it open before didn't close it.
     pub(crate) unclean: bool,
+    /// What whoever had it open before closed it with.
+    pub(crate) continuity: Option<u64>,
 }
 
 impl Database {
@@ -137,9 +140,10 @@ impl Database {
     }
 
     /// Marks that everything has ended in order. Nothing can be written or read afterwards.
-    pub(crate) fn close(&self) -> Result<(), StoreError> {
+    pub(crate) fn close(&self, continuity: Option<u64>) -> Result<(), StoreError> {
         let handle = self.writer()?;
-        handle.run("UPDATE replica SET clean = 1", [])?;
+        let continuity = continuity.map(u64::cast_signed);
+        handle.run("UPDATE replica SET clean = 1, continuity = ?", [continuity])?;
         self.closed.store(true, Ordering::Release);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.sync_log()?;
@@ -176,7 +180,7 @@ impl Opening<'_> {
         self.look_at_header(&path)?;
         let mut sql = connect(&path, WRITER_CACHE_KIB).map_err(|cause| self.refused(cause))?;
         let found = self.prepare(&mut sql);
-        let unclean = match found {
+        let (unclean, continuity) = match found {
             Ok(found) => found,
             Err(refusal) => {
                 // Closing would move the log into the file, which is to stay as it is.
@@ -200,7 +204,7 @@ impl Opening<'_> {
         };
         database.sync_log().map_err(|cause| self.store(cause))?;
         self.sync_directory()?;
-        Ok(Opened { database, unclean })
+        Ok(Opened { database, unclean, continuity })
     }
 
     fn lock(&self) -> Result<OwnedFd, OpenError> {
@@ -250,8 +254,8 @@ impl Opening<'_> {
         }
     }
 
-    /// Checks and migrates. Says whether the last stop was unclean.
-    fn prepare(&self, sql: &mut Connection) -> Result<bool, OpenError> {
+    /// Checks and migrates. Says whether the last stop was unclean, and what it left.
+    fn prepare(&self, sql: &mut Connection) -> Result<(bool, Option<u64>), OpenError> {
         let refused = |cause: rusqlite::Error| self.refused(cause);
         let version = pragma(sql, "user_version").map_err(refused)?;
         let new = version == 0;
@@ -278,8 +282,12 @@ impl Opening<'_> {
         sql.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(refused)?;
         sql.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES).map_err(refused)?;
         self.migrate(sql, version)?;
-        sql.execute("UPDATE replica SET clean = 0", []).map_err(refused)?;
-        Ok(unclean)
+        let continuity: Option<i64> = sql
+            .query_row("SELECT continuity FROM replica", [], |row| row.get(0))
+            .map_err(refused)?;
+        // Good for one start: whoever copies the file from now on copies none.
+        sql.execute("UPDATE replica SET clean = 0, continuity = NULL", []).map_err(refused)?;
+        Ok((unclean, continuity.map(i64::cast_unsigned)))
     }
 
     fn check(&self, sql: &Connection) -> Result<(), OpenError> {

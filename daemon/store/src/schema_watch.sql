@@ -1,4 +1,4 @@
--- The third migration: what other devices take away.
+-- The fourth migration: what other devices take away.
 
 ALTER TABLE replica ADD COLUMN files INTEGER NOT NULL DEFAULT 0; -- names of the view that lead to files
 UPDATE replica SET files = (SELECT coalesce(sum(names), 0) FROM inodes WHERE kind = 1)

@@ -28,6 +28,8 @@ pub(crate) struct Inner {
     /// What nobody has asked for yet. Locked alone.
     pub(crate) news: Mutex<GuardNews>,
     unclean: bool,
+    continuity: Option<u64>,
+    new: bool,
 }
 
 /// What a new index is founded with. An existing one stays what it is.
@@ -66,6 +68,8 @@ impl Store {
             rounds: Rounds::default(),
             news: Mutex::default(),
             unclean: opened.unclean,
+            continuity: opened.continuity.filter(|_| !opened.unclean),
+            new,
         };
         let store = Store { inner: Arc::new(inner) };
         if new {
@@ -89,6 +93,19 @@ impl Store {
     #[must_use]
     pub fn was_unclean(&self) -> bool {
         self.inner.unclean
+    }
+
+    /// What the store was last closed with ([`close_with`](Store::close_with)), if it was closed in
+    /// order and not opened since.
+    #[must_use]
+    pub fn continuity(&self) -> Option<u64> {
+        self.inner.continuity
+    }
+
+    /// Whether this opening founded the index.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.inner.new
     }
 
     /// Runs `change` in a transaction: all of it is committed, or nothing if it fails.
@@ -196,15 +213,22 @@ impl Store {
     /// of clones, fail with [`StoreError::Closed`]. An error is logged: the next opening then
     /// treats the stop as unclean.
     pub fn close(&self) {
-        let closed = self.sync().and_then(|()| self.inner.database.close());
+        self.close_with(None);
+    }
+
+    /// The same, and leaves a random number in the index, which the next opening finds. Says whether
+    /// the store is closed in order.
+    pub fn close_with(&self, continuity: Option<u64>) -> bool {
+        let closed = self.sync().and_then(|()| self.inner.database.close(continuity));
         if closed.is_ok() {
             self.inner.bytes.spill.clear();
         }
-        if let Err(cause) = closed
+        if let Err(cause) = &closed
             && !matches!(cause, StoreError::Closed)
         {
             tracing::warn!(%cause, "the store could not be closed in order");
         }
+        closed.is_ok()
     }
 }
 

@@ -7,7 +7,10 @@ use crate::index::replica::{TAGS_MAX, Totals};
 use kith_core::alarm::Loss;
 use kith_core::clock::{Hlc, WallMs};
 use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag, WriterId};
-use kith_core::index::{EntryState, Index, InodeState, ReplicaState, Retired, Shown};
+use kith_core::index::{
+    CloneSigns, EntryState, FormerWriter, Index, InodeState, Named, ReplicaState, Retired, Shown,
+    Stranger,
+};
 use kith_core::name::EntryName;
 use kith_core::register::{UnixTime, Version};
 use rusqlite::Connection;
@@ -254,6 +257,26 @@ impl Index for Transaction<'_> {
 
     fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), StoreError> {
         self.handle.put_cursor(device, cursor)
+    }
+
+    fn put_former_writer(&mut self, former: FormerWriter) -> Result<(), StoreError> {
+        self.handle.put_former_writer(former)
+    }
+
+    fn put_stranger(&mut self, stranger: Stranger) -> Result<(), StoreError> {
+        self.handle.put_stranger(stranger)
+    }
+
+    fn put_named(&mut self, device: DeviceId, named: Named) -> Result<(), StoreError> {
+        self.handle.put_named(device, named)
+    }
+
+    fn put_clone_signs(&mut self, signs: CloneSigns) -> Result<(), StoreError> {
+        self.handle.put_clone_signs(signs)
+    }
+
+    fn forget_strangers(&mut self) -> Result<(), StoreError> {
+        self.handle.forget_strangers()
     }
 
     fn put_inode(&mut self, state: &InodeState) -> Result<(), StoreError> {

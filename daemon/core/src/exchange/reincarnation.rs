@@ -1,7 +1,11 @@
-//! Going on under a new writer, when an index turns out to have been rolled back or cloned.
+//! Going on under a new writer when the present one turns out not to be this index's alone.
+//!
+//! That is the last resort. It takes two processes that go on from one memory, such as those of a
+//! virtual machine that was copied while it ran: every other start has a writer of its own
+//! ([`succeed`](crate::succession::succeed)).
 
 use crate::id::{Dot, EntryId, InodeId, WriterId};
-use crate::index::{EntryState, Index, InodeState, Register, ReplicaState};
+use crate::index::{EntryState, FormerWriter, Index, InodeState, Register, ReplicaState};
 use crate::operation::Context;
 use crate::register::{Inode, Removal};
 use crate::vector::VersionVector;
@@ -15,7 +19,8 @@ const SLICE: usize = 512;
 /// others may hold different ones under the same numbers, get new dots; their stamps stay. What
 /// the former writer made above it is no longer claimed to be known, so that others send it.
 ///
-/// The numbers of the log go on, with all tags forgotten.
+/// The numbers of the log go on, with all tags forgotten. The ids of objects that were made above
+/// `confirmed` stay: if the other process made one of the same id, the two are merged.
 ///
 /// # Errors
 /// The storage's.
@@ -28,6 +33,11 @@ pub fn reincarnate<I: Index>(
     let mut state = index.state()?;
     let former = Former { writer: state.writer, confirmed };
     let (inodes, mut entries) = former.changes(index, state.number)?;
+    index.put_former_writer(FormerWriter {
+        last: Dot { writer: state.writer, number: confirmed },
+        ended: state.hlc.wall(),
+        succeeded: context.now,
+    })?;
     let knowledge = state.knowledge.dots().filter(|dot| dot.writer != former.writer);
     state.knowledge = knowledge.collect();
     state.knowledge.include(Dot { writer: former.writer, number: confirmed });

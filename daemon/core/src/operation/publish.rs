@@ -63,7 +63,7 @@ impl<I: Index> Transaction<'_, I> {
         let stays = !parted && ordinary == entries.len() && now.inode.versions.len() == 1;
         self.write_inode(now)?;
         if is_first {
-            self.show_others(id)?;
+            self.show_others(id, false)?;
             self.release(id)?;
         }
         if stays {
@@ -111,10 +111,11 @@ impl<I: Index> Transaction<'_, I> {
         Ok(!apart.is_empty())
     }
 
-    /// Lets the others see the names of a file that was withheld.
-    fn show_others(&mut self, id: InodeId) -> Result<(), I::Error> {
+    /// Lets the others see the names of a file that was withheld. Those that are gone are forgotten,
+    /// unless the others may have them all the same.
+    pub(crate) fn show_others(&mut self, id: InodeId, known: bool) -> Result<(), I::Error> {
         for entry in self.entries_of(id)? {
-            if !outlives(&entry) {
+            if !known && !outlives(&entry) {
                 self.index.forget_entry(entry.entry.id)?;
                 continue;
             }
@@ -130,7 +131,7 @@ impl<I: Index> Transaction<'_, I> {
     }
 
     /// Makes the removals that waited for a file real.
-    pub(super) fn release(&mut self, file: InodeId) -> Result<(), I::Error> {
+    pub(crate) fn release(&mut self, file: InodeId) -> Result<(), I::Error> {
         for waiting in self.index.waiting_for(file)? {
             let Some(state) = self.entry(waiting.entry.id)? else { continue };
             let mut now = state.clone();

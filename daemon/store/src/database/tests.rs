@@ -8,7 +8,7 @@ use std::ffi::OsString;
 fn make(directory: &Path) {
     let database = Database::open(directory).unwrap().database;
     database.write(|handle| fill(handle.sql()).map_err(StoreError::from)).unwrap();
-    database.close().unwrap();
+    database.close(None).unwrap();
 }
 
 /// Rows enough for several pages.
@@ -131,7 +131,7 @@ fn only_a_closed_store_was_stopped_in_order() {
     assert!(!Database::open(directory.path()).unwrap().unclean);
     let opened = Database::open(directory.path()).unwrap();
     assert!(opened.unclean);
-    opened.database.close().unwrap();
+    opened.database.close(None).unwrap();
     assert!(matches!(opened.database.write(|_| Ok(())), Err(StoreError::Closed)));
     assert!(matches!(opened.database.reader().map(drop), Err(StoreError::Closed)));
     drop(opened);

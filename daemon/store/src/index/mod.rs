@@ -11,3 +11,4 @@ pub(crate) mod registers;
 pub(crate) mod replica;
 pub(crate) mod view;
 mod watched;
+mod writers;

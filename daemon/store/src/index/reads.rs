@@ -3,7 +3,10 @@
 use crate::node::{NodeRead, NodeRow};
 use crate::{Snapshot, StoreError, Totals, Transaction};
 use kith_core::id::{Cursor, DeviceId, EntryId, InodeId, Tag};
-use kith_core::index::{EntryState, IndexRead, InodeState, Register, ReplicaState, Shown};
+use kith_core::index::{
+    CloneSigns, EntryState, FormerWriter, IndexRead, InodeState, Named, Register, ReplicaState,
+    Shown, Stranger,
+};
 use kith_core::name::EntryName;
 
 impl Snapshot {
@@ -36,6 +39,10 @@ macro_rules! reads {
             forward! {
                 fn tag(&self, number: u64) -> Option<Tag>;
                 fn cursor(&self, device: DeviceId) -> Option<Cursor>;
+                fn former_writers(&self) -> Vec<FormerWriter>;
+                fn strangers(&self) -> Vec<Stranger>;
+                fn named(&self, device: DeviceId) -> Option<Named>;
+                fn clone_signs(&self) -> Option<CloneSigns>;
                 fn changes_after(&self, after: u64, limit: usize) -> Vec<(u64, Register)>;
                 fn inode(&self, id: InodeId) -> Option<InodeState>;
                 fn entry(&self, id: EntryId) -> Option<EntryState>;

@@ -1,0 +1,138 @@
+//! Signs that another machine has this device's identity.
+//!
+//! A device whose index was restored from a copy meets writers that others take for its own and
+//! that it knows nothing of: those of the time since the copy was made. They are dead. So what is
+//! a sign is only what shows that such a writer lives while this index is in use.
+
+use crate::clock::{DRIFT_MAX_MS, WallMs};
+use crate::effect::Effect;
+use crate::id::{Cursor, DeviceId, Dot};
+use crate::index::{
+    CloneSigns, FormerWriter, Index, IndexRead, Named, Register, ReplicaState, Stranger,
+};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Signs that come so soon after another are not told of again.
+const SIGNS_APART_MS: u64 = 60_000;
+
+/// Notes a sign that another machine has this device's identity.
+///
+/// # Errors
+/// The storage's.
+pub fn note_clone<I: Index>(index: &mut I, at: WallMs) -> Result<Vec<Effect>, I::Error> {
+    let signs = index.clone_signs()?;
+    if signs.is_some_and(|signs| at.0 < signs.last.0.saturating_add(SIGNS_APART_MS)) {
+        return Ok(Vec::new());
+    }
+    index.put_clone_signs(CloneSigns { first: signs.map_or(at, |signs| signs.first), last: at })?;
+    Ok(vec![Effect::Cloned])
+}
+
+/// Whether a place is one in this index's own log: it gave out the number, under that writer or
+/// before it, with that tag. A tag that isn't kept any more is taken for the right one.
+pub(super) fn recognises<I: IndexRead>(
+    index: &I,
+    state: &ReplicaState,
+    former: &[FormerWriter],
+    cursor: Cursor,
+) -> Result<bool, I::Error> {
+    let last = match cursor.writer == state.writer {
+        true => Some(state.number),
+        false => former.iter().map(|it| it.last).find(|it| it.writer == cursor.writer).map(number),
+    };
+    Ok(last.is_some_and(|last| cursor.number <= last)
+        && index.tag(cursor.number)?.is_none_or(|tag| tag == cursor.tag))
+}
+
+fn number(dot: Dot) -> u64 {
+    dot.number
+}
+
+/// Takes note of the place in this device's log that `device` named in its greeting. Answers
+/// whether it shows that another machine has this device's identity, because
+///
+/// - the place isn't one of this index's, and under the present writer the same device named
+///   another place before: somebody else talked to it since; or
+/// - before, it named an earlier place of the same log, which isn't this index's either: whoever
+///   writes it did so after this index knew of it.
+pub(super) fn heed<I: Index>(
+    index: &mut I,
+    state: &ReplicaState,
+    former: &[FormerWriter],
+    device: DeviceId,
+    cursor: Cursor,
+    now: WallMs,
+) -> Result<bool, I::Error> {
+    let before = index.named(device)?;
+    let named = Named { cursor, under: state.writer };
+    if before != Some(named) {
+        index.put_named(device, named)?;
+    }
+    if recognises(index, state, former, cursor)? {
+        return Ok(false);
+    }
+    let is_own = former.iter().any(|it| it.last.writer == cursor.writer);
+    let known = index.strangers()?.iter().any(|it| it.writer == cursor.writer);
+    if !is_own && !known {
+        index.put_stranger(Stranger { writer: cursor.writer, noticed: now })?;
+    }
+    let Some(before) = before.filter(|before| before.cursor != cursor) else { return Ok(false) };
+    let grew = before.cursor.writer == cursor.writer
+        && before.cursor.number < cursor.number
+        && !recognises(index, state, former, before.cursor)?;
+    Ok(before.under == state.writer || grew)
+}
+
+/// When another machine made one of these values under this device's identity, if one did: the
+/// writer is a stranger, or a former one beyond what it gave out here, and the value was made
+/// while this index was in use under a later writer.
+pub(super) fn made_elsewhere(
+    registers: &[Register],
+    former: &[FormerWriter],
+    strangers: &[Stranger],
+    now: WallMs,
+) -> Option<WallMs> {
+    if former.is_empty() {
+        return None;
+    }
+    let mut signs = Vec::new();
+    let mut judge = |at: WallMs, dot: Dot| {
+        let own = former.iter().position(|it| it.last.writer == dot.writer);
+        let after = match own {
+            Some(at) if dot.number > former[at].last.number => at,
+            Some(_) => return,
+            None if strangers.iter().any(|it| it.writer == dot.writer) => 0,
+            None => return,
+        };
+        // A clock may be ahead by what devices catch up with, and what is further ahead says nothing.
+        let present = WallMs(now.0.saturating_add(DRIFT_MAX_MS));
+        let ends = former[after + 1..].iter().map(|life| life.ended).chain([present]);
+        let mut lives = former[after..].iter().map(|before| before.succeeded).zip(ends);
+        if lives.any(|(begun, ended)| is_within(begun, at, ended)) {
+            signs.push(at.min(now));
+        }
+    };
+    for register in registers {
+        match register {
+            Register::Inode(inode) => {
+                judge(inode.attributes.stamp.hlc.wall(), inode.attributes.dot);
+                let versions = inode.versions.values();
+                versions.for_each(|version| judge(version.stamp.hlc.wall(), version.dot));
+            }
+            Register::Entry(entry) => {
+                judge(entry.place.stamp.hlc.wall(), entry.place.dot);
+                if let Some(removal) = &entry.removal {
+                    let (at, writer) = (removal.stamp.hlc.wall(), removal.stamp.writer);
+                    judge(at, Dot { writer, number: removal.dots.number(writer) });
+                }
+            }
+        }
+    }
+    signs.into_iter().max()
+}
+
+/// Whether a time is surely after `begun`, and not after `ended`.
+fn is_within(begun: WallMs, at: WallMs, ended: WallMs) -> bool {
+    at.0 > begun.0.saturating_add(DRIFT_MAX_MS) && at <= ended
+}
