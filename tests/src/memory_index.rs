@@ -1,6 +1,8 @@
 //! An index in memory: what the simulator and the tests of the replicated tree run on.
 //!
-//! A transaction is the owner's affair: clone the index before, put the clone back to roll back.
+//! A transaction is the owner's affair: take a [`mark`](MemoryIndex::mark) before, and
+//! [`go_back`](MemoryIndex::go_back) to it to roll back. Every state since the journal was begun
+//! can be had again, so a crash or an old copy of a disk costs only what it undoes.
 
 use kith_core::clock::WallMs;
 use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag};
@@ -10,9 +12,38 @@ use kith_core::index::{
 };
 use kith_core::name::EntryName;
 use kith_core::register::Version;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::Bound;
+
+/// What the index remembers of its device's writers. It rarely changes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Writers {
+    former: Vec<FormerWriter>,
+    strangers: Vec<Stranger>,
+    named: BTreeMap<DeviceId, Named>,
+    clone_signs: Option<CloneSigns>,
+}
+
+/// A state of an index that can be had again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Mark(usize);
+
+/// What a row was before a change: what undoes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Before {
+    State(Option<ReplicaState>),
+    Tag(u64),
+    Tags(BTreeMap<u64, Tag>),
+    Cursor(DeviceId, Option<Cursor>),
+    Writers(Box<Writers>),
+    Inode(InodeId, Option<InodeState>),
+    Entry(EntryId, Option<EntryState>),
+    Retired(InodeId, Dot, Option<Version>),
+    Representative(InodeId, InodeId),
+    Shown(InodeId, EntryName, Option<Shown>),
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Logged {
@@ -26,10 +57,7 @@ pub struct MemoryIndex {
     state: Option<ReplicaState>,
     tags: BTreeMap<u64, Tag>,
     cursors: BTreeMap<DeviceId, Cursor>,
-    former_writers: Vec<FormerWriter>,
-    strangers: Vec<Stranger>,
-    named: BTreeMap<DeviceId, Named>,
-    clone_signs: Option<CloneSigns>,
+    writers: Writers,
     inodes: BTreeMap<InodeId, InodeState>,
     entries: BTreeMap<EntryId, EntryState>,
     retired: BTreeMap<(InodeId, Dot), Version>,
@@ -45,6 +73,8 @@ pub struct MemoryIndex {
     shown_from: BTreeSet<(InodeId, EntryName, EntryName)>,
     shown_wanting: BTreeSet<(InodeId, EntryName, InodeId, EntryName)>,
     shown_of: BTreeSet<(InodeId, InodeId, EntryName)>,
+    /// What undoes the changes, in their order; `None` as long as nobody wants it.
+    journal: Option<Vec<Before>>,
 }
 
 const FIRST: EntryId = EntryId(Dot { writer: kith_core::id::WriterId(0), number: 0 });
@@ -56,9 +86,102 @@ impl MemoryIndex {
         MemoryIndex::default()
     }
 
+    /// Begins to keep what undoes changes.
+    pub fn keep_journal(&mut self) {
+        self.journal.get_or_insert_default();
+    }
+
+    /// A copy of the index as it is, with a journal that begins now.
+    #[must_use]
+    pub fn fork(&mut self) -> MemoryIndex {
+        let journal = self.journal.take();
+        let mut copy = self.clone();
+        self.journal = journal;
+        copy.keep_journal();
+        copy
+    }
+
+    /// The present state, to go back to.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark(self.journal.as_ref().map_or(0, Vec::len))
+    }
+
+    /// Undoes everything since `mark`, which must not lie ahead.
+    ///
+    /// # Panics
+    /// If no journal was kept.
+    pub fn go_back(&mut self, mark: Mark) {
+        let mut journal = self.journal.take().expect("whoever goes back has kept a journal");
+        for before in journal.drain(mark.0..).rev() {
+            self.undo(before);
+        }
+        self.journal = Some(journal);
+    }
+
+    fn undo(&mut self, before: Before) {
+        match before {
+            Before::State(state) => self.state = state,
+            Before::Tag(number) => drop(self.tags.remove(&number)),
+            Before::Tags(tags) => self.tags = tags,
+            Before::Cursor(device, Some(cursor)) => drop(self.cursors.insert(device, cursor)),
+            Before::Cursor(device, None) => drop(self.cursors.remove(&device)),
+            Before::Writers(writers) => self.writers = *writers,
+            Before::Inode(id, inode) => drop(self.set_inode(id, inode)),
+            Before::Entry(id, entry) => drop(self.set_entry(id, entry)),
+            Before::Retired(inode, dot, Some(version)) => {
+                self.retired.insert((inode, dot), version);
+            }
+            Before::Retired(inode, dot, None) => drop(self.retired.remove(&(inode, dot))),
+            Before::Representative(directory, representative) => {
+                self.set_representative(directory, representative);
+            }
+            Before::Shown(parent, name, Some(row)) => {
+                self.unlink_shown(parent, &name);
+                self.link_shown(row);
+            }
+            Before::Shown(parent, name, None) => drop(self.unlink_shown(parent, &name)),
+        }
+    }
+
+    /// The versions, with their inodes, of all inodes changed since `mark`, as they were before.
+    pub fn versions_before(&self, mark: Mark) -> impl Iterator<Item = (InodeId, &Version)> {
+        let changes = self.journal.as_ref().map_or(&[][..], |journal| &journal[mark.0..]);
+        let changed = changes.iter().filter_map(|before| match before {
+            Before::Inode(_, Some(state)) => Some(&state.inode),
+            _ => None,
+        });
+        changed.flat_map(|inode| inode.versions.values().map(|version| (inode.id, version)))
+    }
+
+    /// Whether a version stands, or is in history.
+    #[must_use]
+    pub fn keeps_version(&self, inode: InodeId, dot: Dot) -> bool {
+        self.retired.contains_key(&(inode, dot))
+            || self.held_inode(inode).is_some_and(|held| held.inode.versions.contains_key(&dot))
+    }
+
+    fn change_writers(&mut self) -> &mut Writers {
+        let before = Box::new(self.writers.clone());
+        self.note(|| Before::Writers(before));
+        &mut self.writers
+    }
+
+    fn note(&mut self, before: impl FnOnce() -> Before) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(before());
+        }
+    }
+
     /// All inodes, in the ids' order.
     pub fn inodes(&self) -> impl Iterator<Item = &InodeState> {
         self.inodes.values()
+    }
+
+    /// An inode.
+    #[must_use]
+    pub fn held_inode(&self, id: InodeId) -> Option<&InodeState> {
+        self.inodes.get(&id)
     }
 
     /// All entries, in the ids' order.
@@ -70,6 +193,25 @@ impl MemoryIndex {
     /// can't be reached from the root.
     pub fn view(&self) -> impl Iterator<Item = &Shown> {
         self.shown.values()
+    }
+
+    /// The names of one directory of the view, in order.
+    pub fn view_of(&self, parent: InodeId) -> impl Iterator<Item = &Shown> {
+        let range = self.shown.range((parent, least_name())..);
+        range.take_while(move |((at, _), _)| *at == parent).map(|(_, shown)| shown)
+    }
+
+    /// The names of the node with this key, in the order of parent and name.
+    pub fn rows_of(&self, key: InodeId) -> impl Iterator<Item = &Shown> {
+        let range = self.shown_of.range((key, InodeId(FIRST.0), least_name())..);
+        let here = range.take_while(move |(of, _, _)| *of == key);
+        here.map(|(_, parent, name)| &self.shown[&(*parent, name.clone())])
+    }
+
+    /// What a name of the view leads to.
+    #[must_use]
+    pub fn row_at(&self, parent: InodeId, name: &EntryName) -> Option<&Shown> {
+        self.shown.get(&(parent, name.clone()))
     }
 
     /// All directories that are shown as another one, with that one.
@@ -100,25 +242,91 @@ impl MemoryIndex {
         range.take_while(move |(of, _)| *of == inode).map(|(_, id)| &self.entries[id])
     }
 
-    fn unlink_entry(&mut self, id: EntryId) {
-        let Some(old) = self.entries.remove(&id) else { return };
-        let at = (old.shown_parent, old.entry.place.name.clone(), id);
-        self.by_inode.remove(&(old.entry.inode, id));
-        self.by_place.remove(&at);
-        self.present_in.remove(&at);
-        if let Some((_, file)) = old.withheld {
-            self.waiting.remove(&(file, id));
-        }
-        self.log.remove(&old.logged);
+    /// Puts an inode in the place of another, or takes it out, and answers the other.
+    fn set_inode(&mut self, id: InodeId, state: Option<InodeState>) -> Option<InodeState> {
+        let logged = state.as_ref().map_or(0, |state| state.logged);
+        let old = match state {
+            Some(state) => self.inodes.insert(id, state),
+            None => self.inodes.remove(&id),
+        };
+        self.unlog(old.as_ref().map_or(0, |old| old.logged));
+        self.log_at(logged, Logged::Inode(id));
+        old
     }
 
-    fn unlink_shown(&mut self, parent: InodeId, name: &EntryName) {
-        let Some(old) = self.shown.remove(&(parent, name.clone())) else { return };
-        self.shown_from.remove(&(parent, old.base, name.clone()));
-        self.shown_of.remove(&(old.node.key(), parent, name.clone()));
-        if let Some(wanted) = old.wanted {
-            self.shown_wanting.remove(&(parent, wanted, old.node.key(), name.clone()));
+    /// Puts an entry in the place of another, or takes it out, and answers the other.
+    fn set_entry(&mut self, id: EntryId, state: Option<EntryState>) -> Option<EntryState> {
+        let old = self.entries.remove(&id);
+        if let Some(old) = &old {
+            let at = (old.shown_parent, old.entry.place.name.clone(), id);
+            self.by_inode.remove(&(old.entry.inode, id));
+            self.by_place.remove(&at);
+            self.present_in.remove(&at);
+            if let Some((_, file)) = old.withheld {
+                self.waiting.remove(&(file, id));
+            }
+            self.unlog(old.logged);
         }
+        if let Some(state) = state {
+            let at = (state.shown_parent, state.entry.place.name.clone(), id);
+            self.by_inode.insert((state.entry.inode, id));
+            if state.present {
+                self.present_in.insert(at.clone());
+            }
+            self.by_place.insert(at);
+            if let Some((_, file)) = &state.withheld {
+                self.waiting.insert((*file, id));
+            }
+            self.log_at(state.logged, Logged::Entry(id));
+            self.entries.insert(id, state);
+        }
+        old
+    }
+
+    fn unlog(&mut self, at: u64) {
+        if at != 0 {
+            self.log.remove(&at);
+        }
+    }
+
+    fn log_at(&mut self, at: u64, what: Logged) {
+        if at != 0 {
+            let before = self.log.insert(at, what);
+            assert_eq!(before, None, "each place in the log is given out once");
+        }
+    }
+
+    /// Shows a directory as another, and answers what it was shown as.
+    fn set_representative(&mut self, directory: InodeId, representative: InodeId) -> InodeId {
+        let old = self.representatives.remove(&directory);
+        if let Some(members) = old.and_then(|old| self.members.get_mut(&old)) {
+            members.remove(&directory);
+        }
+        if directory != representative {
+            self.representatives.insert(directory, representative);
+            self.members.entry(representative).or_default().insert(directory);
+        }
+        old.unwrap_or(directory)
+    }
+
+    fn link_shown(&mut self, shown: Shown) {
+        let (parent, name) = (shown.parent, shown.name.clone());
+        self.shown_from.insert((parent, shown.base.clone(), name.clone()));
+        self.shown_of.insert((shown.node.key(), parent, name.clone()));
+        if let Some(wanted) = &shown.wanted {
+            self.shown_wanting.insert((parent, wanted.clone(), shown.node.key(), name.clone()));
+        }
+        self.shown.insert((parent, name), shown);
+    }
+
+    fn unlink_shown(&mut self, parent: InodeId, name: &EntryName) -> Option<Shown> {
+        let old = self.shown.remove(&(parent, name.clone()))?;
+        self.shown_from.remove(&(parent, old.base.clone(), name.clone()));
+        self.shown_of.remove(&(old.node.key(), parent, name.clone()));
+        if let Some(wanted) = &old.wanted {
+            self.shown_wanting.remove(&(parent, wanted.clone(), old.node.key(), name.clone()));
+        }
+        Some(old)
     }
 }
 
@@ -138,19 +346,19 @@ impl IndexRead for MemoryIndex {
     }
 
     fn former_writers(&self) -> Result<Vec<FormerWriter>, Infallible> {
-        Ok(self.former_writers.clone())
+        Ok(self.writers.former.clone())
     }
 
     fn strangers(&self) -> Result<Vec<Stranger>, Infallible> {
-        Ok(self.strangers.clone())
+        Ok(self.writers.strangers.clone())
     }
 
     fn named(&self, device: DeviceId) -> Result<Option<Named>, Infallible> {
-        Ok(self.named.get(&device).copied())
+        Ok(self.writers.named.get(&device).copied())
     }
 
     fn clone_signs(&self) -> Result<Option<CloneSigns>, Infallible> {
-        Ok(self.clone_signs)
+        Ok(self.writers.clone_signs)
     }
 
     fn changes_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, Register)>, Infallible> {
@@ -257,97 +465,84 @@ fn least_name() -> EntryName {
 
 impl Index for MemoryIndex {
     fn put_state(&mut self, state: &ReplicaState) -> Result<(), Infallible> {
-        self.state = Some(state.clone());
+        let old = self.state.replace(state.clone());
+        self.note(|| Before::State(old));
         Ok(())
     }
 
     fn put_tag(&mut self, last: u64, tag: Tag) -> Result<(), Infallible> {
-        self.tags.entry(last).or_insert(tag);
+        if let Entry::Vacant(vacant) = self.tags.entry(last) {
+            vacant.insert(tag);
+            self.note(|| Before::Tag(last));
+        }
         Ok(())
     }
 
     fn clear_tags(&mut self) -> Result<(), Infallible> {
-        self.tags.clear();
+        let old = core::mem::take(&mut self.tags);
+        self.note(|| Before::Tags(old));
         Ok(())
     }
 
     fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), Infallible> {
-        self.cursors.insert(device, cursor);
+        let old = self.cursors.insert(device, cursor);
+        self.note(|| Before::Cursor(device, old));
         Ok(())
     }
 
     fn put_former_writer(&mut self, former: FormerWriter) -> Result<(), Infallible> {
-        self.former_writers.push(former);
-        let beyond = self.former_writers.len().saturating_sub(FORMER_WRITERS_MAX);
-        self.former_writers.drain(..beyond);
+        let all = &mut self.change_writers().former;
+        all.push(former);
+        all.drain(..all.len().saturating_sub(FORMER_WRITERS_MAX));
         Ok(())
     }
 
     fn put_stranger(&mut self, stranger: Stranger) -> Result<(), Infallible> {
-        self.strangers.push(stranger);
-        let beyond = self.strangers.len().saturating_sub(STRANGERS_MAX);
-        self.strangers.drain(..beyond);
+        let all = &mut self.change_writers().strangers;
+        all.push(stranger);
+        all.drain(..all.len().saturating_sub(STRANGERS_MAX));
         Ok(())
     }
 
     fn put_named(&mut self, device: DeviceId, named: Named) -> Result<(), Infallible> {
-        self.named.insert(device, named);
+        self.change_writers().named.insert(device, named);
         Ok(())
     }
 
     fn put_clone_signs(&mut self, signs: CloneSigns) -> Result<(), Infallible> {
-        self.clone_signs = Some(signs);
+        self.change_writers().clone_signs = Some(signs);
         Ok(())
     }
 
     fn forget_strangers(&mut self) -> Result<(), Infallible> {
-        self.strangers.clear();
-        self.named.clear();
-        self.clone_signs = None;
+        let former = core::mem::take(&mut self.change_writers().former);
+        self.writers = Writers { former, ..Writers::default() };
         Ok(())
     }
 
     fn put_inode(&mut self, state: &InodeState) -> Result<(), Infallible> {
         let id = state.inode.id;
-        if let Some(old) = self.inodes.insert(id, state.clone()) {
-            self.log.remove(&old.logged);
-        }
-        if state.logged != 0 {
-            let before = self.log.insert(state.logged, Logged::Inode(id));
-            assert_eq!(before, None, "each place in the log is given out once");
-        }
+        let old = self.set_inode(id, Some(state.clone()));
+        self.note(|| Before::Inode(id, old));
         Ok(())
     }
 
     fn put_entry(&mut self, state: &EntryState) -> Result<(), Infallible> {
         let id = state.entry.id;
-        self.unlink_entry(id);
-        let at = (state.shown_parent, state.entry.place.name.clone(), id);
-        self.by_inode.insert((state.entry.inode, id));
-        if state.present {
-            self.present_in.insert(at.clone());
-        }
-        self.by_place.insert(at);
-        if let Some((_, file)) = &state.withheld {
-            self.waiting.insert((*file, id));
-        }
-        if state.logged != 0 {
-            let before = self.log.insert(state.logged, Logged::Entry(id));
-            assert_eq!(before, None, "each place in the log is given out once");
-        }
-        self.entries.insert(id, state.clone());
+        let old = self.set_entry(id, Some(state.clone()));
+        self.note(|| Before::Entry(id, old));
         Ok(())
     }
 
     fn forget_inode(&mut self, id: InodeId) -> Result<(), Infallible> {
-        if let Some(old) = self.inodes.remove(&id) {
-            self.log.remove(&old.logged);
-        }
+        let old = self.set_inode(id, None);
+        self.note(|| Before::Inode(id, old));
         Ok(())
     }
 
     fn forget_entry(&mut self, id: EntryId) -> Result<(), Infallible> {
-        self.unlink_entry(id);
+        let old = self.set_entry(id, None);
+        self.note(|| Before::Entry(id, old));
         Ok(())
     }
 
@@ -358,7 +553,8 @@ impl Index for MemoryIndex {
         _why: Retired,
         _at: WallMs,
     ) -> Result<(), Infallible> {
-        self.retired.insert((inode, version.dot), version.clone());
+        let old = self.retired.insert((inode, version.dot), version.clone());
+        self.note(|| Before::Retired(inode, version.dot, old));
         Ok(())
     }
 
@@ -367,32 +563,21 @@ impl Index for MemoryIndex {
         directory: InodeId,
         representative: InodeId,
     ) -> Result<(), Infallible> {
-        if let Some(old) = self.representatives.remove(&directory)
-            && let Some(members) = self.members.get_mut(&old)
-        {
-            members.remove(&directory);
-        }
-        if directory != representative {
-            self.representatives.insert(directory, representative);
-            self.members.entry(representative).or_default().insert(directory);
-        }
+        let old = self.set_representative(directory, representative);
+        self.note(|| Before::Representative(directory, old));
         Ok(())
     }
 
     fn put_shown(&mut self, shown: &Shown) -> Result<(), Infallible> {
-        self.unlink_shown(shown.parent, &shown.name);
-        let (parent, name) = (shown.parent, shown.name.clone());
-        self.shown_from.insert((parent, shown.base.clone(), name.clone()));
-        self.shown_of.insert((shown.node.key(), parent, name.clone()));
-        if let Some(wanted) = &shown.wanted {
-            self.shown_wanting.insert((parent, wanted.clone(), shown.node.key(), name.clone()));
-        }
-        self.shown.insert((parent, name), shown.clone());
+        let old = self.unlink_shown(shown.parent, &shown.name);
+        self.link_shown(shown.clone());
+        self.note(|| Before::Shown(shown.parent, shown.name.clone(), old));
         Ok(())
     }
 
     fn remove_shown(&mut self, parent: InodeId, name: &EntryName) -> Result<(), Infallible> {
-        self.unlink_shown(parent, name);
+        let old = self.unlink_shown(parent, name);
+        self.note(|| Before::Shown(parent, name.clone(), old));
         Ok(())
     }
 }

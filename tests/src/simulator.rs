@@ -6,17 +6,22 @@
 //! clocks and people are made up.
 
 mod check;
+mod doing;
 mod history;
 mod person;
 mod replica;
+mod rules;
 mod shrink;
 mod story;
+mod timeline;
+mod watch;
 mod world;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use history::{History, Step};
+pub use doing::Doing;
+pub use history::{History, Step, Topology};
 pub use shrink::shrink;
 
 /// What one history came to.
@@ -26,7 +31,7 @@ pub struct Outcome {
     pub operations: u64,
     /// How many messages were taken.
     pub messages: u64,
-    /// How many names of the final trees each rule of the view repaired.
+    /// How often each rule of the view began to repair something on some replica.
     pub repairs: BTreeMap<&'static str, u64>,
     /// What was found wrong, if anything.
     pub violation: Option<String>,

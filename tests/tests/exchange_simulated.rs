@@ -5,7 +5,7 @@ use kith_tests::simulator::{History, play};
 #[test]
 fn random_histories_end_in_one_tree_and_lose_nothing() {
     let mut operations = 0;
-    for seed in 0..150 {
+    for seed in 0..400 {
         let outcome = play(&History::draw(seed));
         assert_eq!(
             outcome.violation, None,

@@ -261,7 +261,8 @@ impl Session {
                 self.check_greeting(versions, share)?;
                 let mut effects = Vec::new();
                 if let Some(cursor) = cursor {
-                    if stranger::recognises(index, &state, &self.former, cursor)? {
+                    let known = stranger::recognises(index, &state, &self.former, cursor)?;
+                    if known || sabotaged!(AnyCursorCounts) {
                         self.sent = cursor.number;
                         confirm(index, &state, cursor)?;
                     }

@@ -66,7 +66,9 @@ impl<I: Index> Transaction<'_, I> {
             merged.inode.parted = Parted::default();
         }
         if merged.inode != mine.inode {
-            self.retire(id, &change.superseded)?;
+            if !sabotaged!(SupersededDropped) {
+                self.retire(id, &change.superseded)?;
+            }
             self.note_overwritten(&merged.inode, &change)?;
             self.write_inode(merged)?;
         }

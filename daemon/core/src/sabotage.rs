@@ -39,6 +39,18 @@ faults! {
     AnyDotCounts = "any-dot-counts": "A register of which one value is known isn't sent.";
     CursorTooFar = "cursor-too-far": "A batch that is full counts as all of the log.";
     CrashSplits = "crash-splits": "A batch's cursor is kept without the batch.";
+    SlowClockLoses = "slow-clock-loses": "A stamp isn't later than that of the value it replaces.";
+    AnyCursorCounts = "any-cursor-counts": "A place in another log counts as one in this.";
+    PublishKeepsDots = "publish-keeps-dots": "A name that was withheld keeps its old dot.";
+    ReleaseKeepsDots = "release-keeps-dots": "A removal that was withheld keeps its old dot.";
+    WriterGoesOn = "writer-goes-on": "An uncertain start goes on under the former writer.";
+    SupersededDropped = "superseded-dropped": "A version that was replaced isn't kept in history.";
+    EqualSizeIsEqual = "equal-size-is-equal": "Files of one size count as equal.";
+    LosersHidden = "losers-hidden": "Of files that replaced the same one only the last is shown.";
+    OrdinalTaken = "ordinal-taken": "A numbered name is given out whether it is taken or not.";
+    ContestsMissed = "contests-missed": "Who wants a name doesn't hear that it was vacated.";
+    UnionsStay = "unions-stay": "A directory that left a union is shown as a part of it.";
+    KeptDirectoriesGone = "kept-directories-gone": "What lives in a directory doesn't keep it.";
 }
 
 /// 0 for none, or the active fault's place in the list and 1.

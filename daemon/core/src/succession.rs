@@ -35,7 +35,9 @@ pub fn succeed<I: Index>(
     let (ended, succeeded) = (state.hlc.wall(), context.now);
     index.put_former_writer(FormerWriter { last, ended, succeeded })?;
     state.knowledge.include(last);
-    state.writer = new_writer;
+    if !sabotaged!(WriterGoesOn) {
+        state.writer = new_writer;
+    }
     // A number of its own for the new writer's beginning, so that it is in no cursor by mistake.
     state.number += 1;
     index.put_state(&state)?;

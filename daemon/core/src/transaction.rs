@@ -114,6 +114,7 @@ impl<'a, I: Index> Transaction<'a, I> {
     /// device with a slow clock still overrides what it has seen.
     pub(crate) fn stamp_after(&mut self, seen: Hlc) -> Stamp {
         let next = self.state.hlc.next(self.context.now);
+        let seen = if sabotaged!(SlowClockLoses) { Hlc::default() } else { seen };
         let hlc = next.max(Hlc(seen.0.saturating_add(1)));
         // What lies too far ahead is overridden without being caught up with.
         self.state.hlc = next.max(hlc.min(self.drift_limit()));

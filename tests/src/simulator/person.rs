@@ -1,52 +1,58 @@
 //! What people do in a simulation: random operations in a small tree with few names, so that they
 //! meet.
 
-use super::replica::{Act, Replica};
+use super::doing::Doing;
+use super::replica::{Replica, Saved, saved, whole};
 use crate::random::Random;
 use kith_core::clock::WallMs;
 use kith_core::content::{Content, Layout, Piece};
-use kith_core::id::InodeId;
+use kith_core::id::{ChunkId, InodeId};
 use kith_core::index::{IndexRead, Node, Shown};
 use kith_core::name::EntryName;
 use kith_core::operation::{AttributeChange, Operation, RenameMode};
-use kith_core::register::{Kind, Owner};
+use kith_core::register::{Kind, Owner, UnixTime};
 use std::collections::BTreeSet;
 
-const NAMES: [&str; 6] = ["a", "b", "c.txt", "d", "e.txt", "f"];
+const NAMES: [&str; 5] = ["a", "a", "b.txt", "c", "d"];
 
 /// Does something at a replica. Says whether it succeeded.
-pub(super) fn operate(replica: &mut Replica, now: WallMs, chance: u64) -> bool {
+pub(super) fn operate(replica: &mut Replica, now: WallMs, doing: Doing, chance: u64) -> bool {
     let random = &mut Random::new(chance);
-    match random.below(30) {
-        0..=4 => create(replica, now, random),
-        5 => open(replica, random),
-        6 => close(replica, now, random),
-        7..=10 => edit(replica, now, random),
-        11 | 12 => save_over(replica, now, random),
-        13..=15 => make(replica, now, random, Kind::Directory).is_some(),
-        16..=18 => rename(replica, now, random),
-        19 => link(replica, now, random),
-        20 | 21 => remove(replica, now, random),
-        22 => remove_directory(replica, now, random),
-        23 => set_attributes(replica, now, random),
-        24 => settle(replica, now, random),
-        25 => make(replica, now, random, Kind::Symlink(b"a"[..].into())).is_some(),
-        _ => rename_directory(replica, now, random),
+    match doing {
+        Doing::Create => create(replica, now, random),
+        Doing::MakeDirectory => make(replica, now, random, Kind::Directory).is_some(),
+        Doing::MakeSymlink => make(replica, now, random, Kind::Symlink(b"a"[..].into())).is_some(),
+        Doing::Open => open(replica, random),
+        Doing::Close => close(replica, now, random),
+        Doing::Flush => flush(replica, now, random),
+        Doing::Edit => edit(replica, now, random),
+        Doing::SaveOver => save_over(replica, now, random),
+        Doing::Link => link(replica, now, random),
+        Doing::Rename => rename(replica, now, random),
+        Doing::MoveDirectory => move_directory(replica, now, random),
+        Doing::Remove => remove(replica, now, random),
+        Doing::RemoveTree => remove_tree(replica, now, random),
+        Doing::SetAttributes => set_attributes(replica, now, random),
+        Doing::Settle => settle(replica, now, random),
+        Doing::Merge => merge(replica, now, random),
     }
 }
 
+/// Names such as repairs give, which people give too.
+const LABELLED: [&str; 4] = ["a (device A)", "a (device B)", "a (device A) 2", "d (device B)"];
+
 fn name(random: &mut Random) -> EntryName {
-    EntryName::new(random.pick(&NAMES).as_bytes()).expect("these are names")
+    let name = if random.chance(8) { random.pick(&LABELLED) } else { random.pick(&NAMES) };
+    EntryName::new(name.as_bytes()).expect("these are names")
 }
 
 /// All names that can be reached from the root.
-pub(super) fn reachable(replica: &Replica) -> Vec<Shown> {
+pub(super) fn reachable(replica: &Replica) -> Vec<&Shown> {
     let mut found = Vec::new();
     let mut open = vec![InodeId::ROOT];
     while let Some(directory) = open.pop() {
-        let Ok(names) = replica.index.list(directory, None, usize::MAX);
-        for shown in names {
-            if replica.kind(shown.node) == Some(Kind::Directory) {
+        for shown in replica.index.view_of(directory) {
+            if replica.kind(shown.node) == Some(&Kind::Directory) {
                 open.push(shown.node.key());
             }
             found.push(shown);
@@ -57,17 +63,22 @@ pub(super) fn reachable(replica: &Replica) -> Vec<Shown> {
 
 fn directories(replica: &Replica) -> Vec<InodeId> {
     let names = reachable(replica).into_iter();
-    let directories = names.filter(|shown| replica.kind(shown.node) == Some(Kind::Directory));
+    let directories = names.filter(|shown| replica.kind(shown.node) == Some(&Kind::Directory));
     core::iter::once(InodeId::ROOT).chain(directories.map(|shown| shown.node.key())).collect()
+}
+
+/// A directory: often the root, so that people meet there.
+fn place(replica: &Replica, random: &mut Random) -> InodeId {
+    if random.chance(40) { InodeId::ROOT } else { *random.pick(&directories(replica)) }
 }
 
 fn pick(replica: &Replica, random: &mut Random, want: impl Fn(&Kind) -> bool) -> Option<Shown> {
     let mut names = reachable(replica);
-    names.retain(|shown| replica.kind(shown.node).is_some_and(|kind| want(&kind)));
+    names.retain(|shown| replica.kind(shown.node).is_some_and(&want));
     // What a repair shows is rare and interesting.
-    let repaired: Vec<Shown> = names.iter().filter(|shown| shown.repaired).cloned().collect();
+    let repaired: Vec<&Shown> = names.iter().filter(|shown| shown.repaired).copied().collect();
     let names = if !repaired.is_empty() && random.chance(40) { repaired } else { names };
-    (!names.is_empty()).then(|| random.pick(&names).clone())
+    (!names.is_empty()).then(|| (*random.pick(&names)).clone())
 }
 
 fn is_file(kind: &Kind) -> bool {
@@ -79,7 +90,7 @@ fn is_directory(kind: &Kind) -> bool {
 }
 
 fn make(replica: &mut Replica, now: WallMs, random: &mut Random, kind: Kind) -> Option<InodeId> {
-    let parent = *random.pick(&directories(replica));
+    let parent = place(replica, random);
     let operation = Operation::Create {
         parent,
         name: name(random),
@@ -133,6 +144,28 @@ fn close(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let handle = replica.handles.swap_remove(random.index(replica.handles.len()));
     let content = bytes(replica, random);
     replica.publish(now, &handle, content).is_ok()
+}
+
+/// Publishes a file that stays open.
+fn flush(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
+    if replica.handles.is_empty() {
+        return false;
+    }
+    let at = random.index(replica.handles.len());
+    let handle = replica.handles[at].clone();
+    let content = replica.fresh_content();
+    let made = saved(&content);
+    if replica.publish(now, &handle, content).is_err() {
+        return false;
+    }
+    let held = replica.index.held_inode(handle.inode).expect("it was just written");
+    let version = held.inode.versions.values().find(|version| saved(&version.content) == made);
+    let version = version.expect("what was published stands");
+    let mut context = version.context.clone();
+    context.include(version.dot);
+    let (parents, sees) = (vec![version.dot], made.into_iter().collect());
+    replica.handles[at] = super::replica::Handle { context, parents, sees, ..handle };
+    true
 }
 
 /// Opens a file, changes it and closes it.
@@ -190,10 +223,12 @@ fn save_over(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
 }
 
 /// What ends when a name is removed: what it shows, if no other name leads there.
-fn ends(replica: &Replica, parent: InodeId, name: &EntryName) -> BTreeSet<super::replica::Saved> {
+fn ends(replica: &Replica, parent: InodeId, name: &EntryName) -> BTreeSet<Saved> {
     let Ok(shown) = replica.index.shown(parent, name);
     match shown {
-        Some(shown) if replica.names(shown.node.key()).len() == 1 => replica.shows(shown.node),
+        Some(shown) if replica.names(shown.node.key()).len() == 1 => {
+            replica.shows(shown.node).into_iter().collect()
+        }
         _ => BTreeSet::new(),
     }
 }
@@ -211,7 +246,7 @@ fn move_name(
     };
     let done = replica.apply(now, Operation::Rename { from, to, mode }).is_ok();
     if done {
-        replica.acts.push(Act { saved: None, ended });
+        replica.note(None, ended);
     }
     done
 }
@@ -222,20 +257,22 @@ fn rename(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let mode = *random.pick(&modes);
     let to = match pick(replica, random, |_| true) {
         Some(to) if random.chance(50) => (to.parent, to.name),
-        _ => (*random.pick(&directories(replica)), name(random)),
+        _ => (place(replica, random), name(random)),
     };
     move_name(replica, now, (from.parent, from.name), to, mode)
 }
 
-fn rename_directory(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
+/// Moves a directory into another, mostly under its own name.
+fn move_directory(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let Some(from) = pick(replica, random, is_directory) else { return false };
-    let to = (*random.pick(&directories(replica)), name(random));
-    move_name(replica, now, (from.parent, from.name), to, RenameMode::Replace)
+    let into = *random.pick(&directories(replica));
+    let name = if random.chance(70) { from.name.clone() } else { name(random) };
+    move_name(replica, now, (from.parent, from.name), (into, name), RenameMode::Replace)
 }
 
 fn link(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let Some(shown) = pick(replica, random, is_file) else { return false };
-    let parent = *random.pick(&directories(replica));
+    let parent = place(replica, random);
     let operation = Operation::Link { node: shown.node, parent, name: name(random) };
     replica.apply(now, operation).is_ok()
 }
@@ -247,12 +284,12 @@ fn remove(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let operation = Operation::Remove { parent: shown.parent, name: shown.name, directory: false };
     let done = replica.apply(now, operation).is_ok();
     if done {
-        replica.acts.push(Act { saved: None, ended });
+        replica.note(None, ended);
     }
     done
 }
 
-fn remove_directory(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
+fn remove_tree(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let Some(shown) = pick(replica, random, is_directory) else { return false };
     // Mostly with everything in it, as `rm -r` does.
     let mut inside = Vec::new();
@@ -260,7 +297,7 @@ fn remove_directory(replica: &mut Replica, now: WallMs, random: &mut Random) -> 
     while let Some(directory) = open.pop().filter(|_| random.chance(80)) {
         let Ok(names) = replica.index.list(directory, None, usize::MAX);
         for name in names {
-            if replica.kind(name.node) == Some(Kind::Directory) {
+            if replica.kind(name.node) == Some(&Kind::Directory) {
                 open.push(name.node.key());
             }
             inside.push(name);
@@ -269,12 +306,12 @@ fn remove_directory(replica: &mut Replica, now: WallMs, random: &mut Random) -> 
     inside.insert(0, shown);
     let mut done = false;
     for shown in inside.into_iter().rev() {
-        let directory = replica.kind(shown.node) == Some(Kind::Directory);
+        let directory = replica.kind(shown.node) == Some(&Kind::Directory);
         let ended = ends(replica, shown.parent, &shown.name);
         let operation = Operation::Remove { parent: shown.parent, name: shown.name, directory };
         done = replica.apply(now, operation).is_ok();
         if done {
-            replica.acts.push(Act { saved: None, ended });
+            replica.note(None, ended);
         }
     }
     done
@@ -296,4 +333,43 @@ fn set_attributes(replica: &mut Replica, now: WallMs, random: &mut Random) -> bo
 fn settle(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let Some(shown) = pick(replica, random, |_| true) else { return false };
     replica.apply(now, Operation::Settle { node: shown.node }).is_ok()
+}
+
+/// Makes one version of all that stand beside one another, of one file or of several at one name.
+fn merge(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
+    let beside = |shown: &&Shown| shown.wanted.is_some() && shown.node.key() != InodeId::ROOT;
+    let candidates: Vec<&Shown> = reachable(replica).into_iter().filter(beside).collect();
+    if candidates.is_empty() {
+        return false;
+    }
+    let chosen = *random.pick(&candidates);
+    let mut files = vec![chosen.node.inode()];
+    if let Some(holder) = replica.index.row_at(chosen.parent, &chosen.base)
+        && holder.node.inode() != files[0]
+    {
+        files.push(holder.node.inode());
+    }
+    let mut inputs = Vec::new();
+    let mut ended = BTreeSet::new();
+    let mut hasher = BTreeSet::new();
+    for file in files {
+        let Some(held) = replica.index.held_inode(file) else { return false };
+        for version in held.inode.versions.values() {
+            inputs.push((file, version.dot));
+            // What isn't told from others can't be followed.
+            let Some(saved) = saved(&version.content) else { return false };
+            ended.insert(saved);
+            hasher.insert(saved.0);
+        }
+    }
+    // The same bytes wherever the same versions are merged.
+    let bytes: Vec<u8> = hasher.into_iter().flatten().collect();
+    let content = whole(ChunkId::of(&bytes));
+    let made = saved(&content);
+    let mtime = UnixTime { seconds: 1_700_000_000, nanoseconds: 0 };
+    let done = replica.apply(now, Operation::Merge { inputs, content, mtime }).is_ok();
+    if done {
+        replica.note(made, ended);
+    }
+    done
 }

@@ -1,15 +1,17 @@
 //! One replica: an index, what its disk has of it, and what the person at it is doing.
 
 use super::story;
-use crate::memory_index::MemoryIndex;
+use super::timeline::{Heard, Moment, Timeline};
+use crate::memory_index::{Mark, MemoryIndex};
 use kith_core::clock::WallMs;
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::id::{ChunkId, DeviceId, Dot, InodeId, ShareId, Tag, WriterId};
-use kith_core::index::{IndexRead, Node};
+use kith_core::index::{Index, IndexRead, Node};
 use kith_core::operation::{
     Applied, Context, Operation, OperationError, apply as apply_operation, found,
 };
-use kith_core::register::{Kind, Mark, UnixTime};
+use kith_core::register::{Kind, Mark as Why, UnixTime};
+use kith_core::succession::succeed;
 use kith_core::vector::VersionVector;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -18,8 +20,9 @@ use std::convert::Infallible;
 pub(super) type Saved = ChunkId;
 
 /// What somebody did that the checks must know of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Act {
+    pub(super) when: Moment,
     /// What was saved.
     pub(super) saved: Option<Saved>,
     /// What a person saw and replaced or removed: it may be gone from the tree.
@@ -35,6 +38,12 @@ pub(super) struct Handle {
     pub(super) sees: BTreeSet<Saved>,
 }
 
+/// One committed transaction.
+struct Commit {
+    before: Mark,
+    heard_before: Heard,
+}
+
 /// One replica.
 pub(super) struct Replica {
     pub(super) device: DeviceId,
@@ -42,35 +51,52 @@ pub(super) struct Replica {
     pub(super) acts: Vec<Act>,
     pub(super) handles: Vec<Handle>,
     pub(super) off_ms: i64,
-    durable: MemoryIndex,
-    durable_acts: usize,
-    dirty: bool,
+    pub(super) timeline: Timeline,
+    pub(super) heard: Heard,
+    author: String,
+    commits: Vec<Commit>,
+    /// How many commits the disk has for certain.
+    durable: usize,
+    /// After how many commits the disk once had everything.
+    syncs: Vec<usize>,
     tags: u64,
     saves: u64,
 }
 
-/// The one share of all simulations.
+/// The circle's share.
 const SHARE: ShareId = ShareId([0x5a; 16]);
 
 impl Replica {
-    pub(super) fn new(number: u8, now: WallMs) -> Self {
-        let mut index = MemoryIndex::new();
-        let device = DeviceId([number + 1; 32]);
-        let writer = WriterId(0x1000 + u64::from(number));
+    /// A replica of the circle, or of one device alone with a share of its own.
+    pub(super) fn new(number: u8, alone: bool, now: WallMs) -> Self {
         let author = format!("device {}", char::from(b'A' + number));
-        let Ok(()) = found(&mut index, SHARE, device, writer, author, now, Tag(u64::from(number)));
-        Replica {
-            device,
-            durable: index.clone(),
-            index,
+        let mut replica = Replica {
+            device: DeviceId([number + 1; 32]),
+            index: MemoryIndex::new(),
             acts: Vec::new(),
             handles: Vec::new(),
             off_ms: 0,
-            durable_acts: 0,
-            dirty: false,
+            timeline: Timeline::first(number),
+            heard: Heard::default(),
+            author,
+            commits: Vec::new(),
+            durable: 0,
+            syncs: vec![0],
             tags: u64::from(number) << 48,
             saves: u64::from(number) << 48,
-        }
+        };
+        replica.found(if alone { ShareId([number; 16]) } else { SHARE }, now);
+        replica
+    }
+
+    fn found(&mut self, share: ShareId, now: WallMs) {
+        let context = self.context(now);
+        let writer = self.writer();
+        let author = self.author.clone();
+        self.index = MemoryIndex::new();
+        let index = &mut self.index;
+        let Ok(()) = found(index, share, self.device, writer, author, context.now, context.tag);
+        self.index.keep_journal();
     }
 
     /// Time and randomness of a transaction.
@@ -80,16 +106,27 @@ impl Replica {
         Context { now, tag: Tag(self.tags) }
     }
 
+    /// A writer that nobody ever was.
+    pub(super) fn writer(&mut self) -> WriterId {
+        self.tags += 1;
+        WriterId(0x1000_0000_0000_0000 | self.tags)
+    }
+
+    /// The present, in the order of this replica's commits.
+    pub(super) fn present(&self) -> Moment {
+        Moment { timeline: self.timeline, commits: self.commits.len() }
+    }
+
     /// Does one transaction: all of it, or nothing.
     pub(super) fn transact<T, E>(
         &mut self,
         work: impl FnOnce(&mut MemoryIndex) -> Result<T, E>,
     ) -> Result<T, E> {
-        let before = self.index.clone();
+        let before = self.index.mark();
         let result = work(&mut self.index);
         match &result {
-            Ok(_) => self.dirty = true,
-            Err(_) => self.index = before,
+            Ok(_) => self.commits.push(Commit { before, heard_before: self.heard.clone() }),
+            Err(_) => self.index.go_back(before),
         }
         result
     }
@@ -107,22 +144,104 @@ impl Replica {
         result
     }
 
-    /// The disk has everything.
-    pub(super) fn sync(&mut self) {
-        if self.dirty {
-            self.durable = self.index.clone();
-            self.dirty = false;
+    /// Notes what a person just did.
+    pub(super) fn note(&mut self, saved: Option<Saved>, ended: BTreeSet<Saved>) {
+        if saved.is_some() || !ended.is_empty() {
+            self.acts.push(Act { when: self.present(), saved, ended });
         }
-        self.durable_acts = self.acts.len();
     }
 
-    /// What the disk doesn't have is lost, and what was open is closed.
-    pub(super) fn crash(&mut self, now: WallMs) {
-        self.index = self.durable.clone();
-        self.dirty = false;
-        self.acts.truncate(self.durable_acts);
+    /// The disk has everything.
+    pub(super) fn sync(&mut self) {
+        if self.durable != self.commits.len() {
+            self.durable = self.commits.len();
+            self.syncs.push(self.durable);
+        }
+    }
+
+    /// Stops without warning, with some of what the disk may lack, and starts again.
+    pub(super) fn crash(&mut self, now: WallMs, chance: u64) {
+        let open = self.commits.len() - self.durable;
+        let kept = self.durable + index_below(chance, open + 1);
+        self.restart(now, kept);
+    }
+
+    /// Gets back what the disk once had.
+    pub(super) fn roll_back(&mut self, now: WallMs, chance: u64) {
+        // Mostly a recent state.
+        let back = 1 + index_below(chance, self.syncs.len().min(1 + index_below(chance >> 32, 6)));
+        let kept = self.syncs[self.syncs.len().saturating_sub(back)];
+        self.restart(now, kept);
+    }
+
+    fn restart(&mut self, now: WallMs, kept: usize) {
+        story::tell(|| format!("{:?} starts with {kept} of {}", self.device, self.commits.len()));
+        if let Some(commit) = self.commits.get(kept) {
+            self.index.go_back(commit.before);
+            self.heard = commit.heard_before.clone();
+            self.commits.truncate(kept);
+        }
+        self.syncs.retain(|at| *at <= kept);
+        self.durable = kept;
+        self.heard.hear(self.present());
+        self.timeline = self.timeline.next();
         self.handles.clear();
+        self.start(now);
+    }
+
+    /// Loses everything, and begins again.
+    pub(super) fn lose(&mut self, now: WallMs) {
+        let Ok(state) = self.index.state();
+        self.commits.clear();
+        self.syncs = vec![0];
+        self.durable = 0;
+        self.heard = Heard::default();
+        self.timeline = self.timeline.next();
+        self.handles.clear();
+        self.found(state.share, now);
+    }
+
+    /// A copy on another machine, which is the same device to everybody.
+    pub(super) fn fork(&mut self, number: u8, now: WallMs) -> Replica {
+        let mut heard = self.heard.clone();
+        heard.hear(self.present());
+        let mut copy = Replica {
+            device: self.device,
+            index: self.index.fork(),
+            acts: Vec::new(),
+            handles: Vec::new(),
+            off_ms: self.off_ms,
+            timeline: Timeline::first(number),
+            heard,
+            author: self.author.clone(),
+            commits: Vec::new(),
+            durable: 0,
+            syncs: vec![0],
+            tags: u64::from(number) << 48,
+            saves: u64::from(number) << 48,
+        };
+        copy.start(now);
+        copy
+    }
+
+    /// Begins with an index of which it isn't certain that nobody else goes on with it.
+    fn start(&mut self, now: WallMs) {
+        let (context, writer) = (self.context(now), self.writer());
+        let Ok(_) = self.transact(|index| succeed(index, context, writer));
         self.recover(now);
+    }
+
+    /// Takes part in the circle's share with what it has.
+    pub(super) fn join(&mut self) {
+        let Ok(state) = self.index.state();
+        if state.share == SHARE {
+            return;
+        }
+        let Ok(()) = self.transact(|index| {
+            let mut state = index.state()?;
+            state.share = SHARE;
+            index.put_state(&state)
+        });
     }
 
     /// Files that were being written for the first time are published as they are, and those
@@ -157,19 +276,20 @@ impl Replica {
             parents: handle.parents.clone(),
             content,
             mtime: UnixTime { seconds: i64::try_from(now.0 / 1000).unwrap_or(0), nanoseconds: 0 },
-            mark: Mark::Closed,
+            mark: Why::Closed,
         };
         let applied = self.apply(now, operation)?;
-        self.acts.push(Act { saved, ended: handle.sees.clone() });
+        self.note(saved, handle.sees.clone());
         Ok(applied)
     }
 
     /// Bytes that nobody ever saved before.
     pub(super) fn fresh_content(&mut self) -> Content {
         self.saves += 1;
-        let id = ChunkId::of(&self.saves.to_le_bytes());
-        let layout = Layout::Inline(vec![Piece::Chunk { id, len_bytes: 100 }]);
-        Content { size_bytes: 100, layout }
+        let mut id = [0; 32];
+        let [_, replica, .., a, b] = self.saves.to_be_bytes();
+        id[..3].copy_from_slice(&[replica, a, b]);
+        whole(ChunkId(id))
     }
 
     /// The names of a node.
@@ -179,15 +299,13 @@ impl Replica {
     }
 
     /// The kind of a node.
-    pub(super) fn kind(&self, node: Node) -> Option<Kind> {
-        let Ok(state) = self.index.inode(node.inode());
-        state.map(|state| state.inode.kind)
+    pub(super) fn kind(&self, node: Node) -> Option<&Kind> {
+        self.index.held_inode(node.inode()).map(|state| &state.inode.kind)
     }
 
     /// Opens a node that is a file for writing: what it shows is what will be replaced.
     pub(super) fn open(&self, node: Node) -> Option<Handle> {
-        let Ok(state) = self.index.inode(node.inode());
-        let inode = state?.inode;
+        let inode = &self.index.held_inode(node.inode())?.inode;
         let version = match node {
             Node::Inode(_) => inode.latest(),
             Node::Copy { version, .. } => inode.versions.get(&version),
@@ -208,9 +326,25 @@ impl Replica {
     }
 
     /// What a node shows.
-    pub(super) fn shows(&self, node: Node) -> BTreeSet<Saved> {
-        self.open(node).map(|handle| handle.sees).unwrap_or_default()
+    pub(super) fn shows(&self, node: Node) -> Option<Saved> {
+        let inode = &self.index.held_inode(node.inode())?.inode;
+        let version = match node {
+            Node::Inode(_) => inode.latest(),
+            Node::Copy { version, .. } => inode.versions.get(&version),
+        };
+        saved(&version?.content)
     }
+}
+
+/// A number below `end` drawn from some chance.
+fn index_below(chance: u64, end: usize) -> usize {
+    usize::try_from((chance & 0xffff_ffff) % end.max(1) as u64).expect("it is below a usize")
+}
+
+/// The content of a file that is one chunk.
+pub(super) fn whole(id: ChunkId) -> Content {
+    let layout = Layout::Inline(vec![Piece::Chunk { id, len_bytes: 100 }]);
+    Content { size_bytes: 100, layout }
 }
 
 /// What tells a version's bytes from all others, unless they are of a kind that several save.

@@ -1,23 +1,35 @@
 //! Replicas and the connections between them.
 
 use super::history::{History, Step};
-use super::person;
 use super::replica::Replica;
-use super::{Outcome, check, story};
+use super::rules::Repairs;
+use super::timeline::Heard;
+use super::{Outcome, person, story, watch};
+use crate::memory_index::Mark;
 use kith_core::clock::WallMs;
 use kith_core::effect::Effect;
 use kith_core::exchange::Session;
-use kith_core::id::WriterId;
 use kith_core::wire;
 use std::collections::VecDeque;
 
 /// After so many rounds of everybody talking to everybody there must be nothing left to say.
-const ROUNDS_MAX: usize = 400;
+const ROUNDS_MAX: usize = 60;
+/// How many connections a pair has at once, at most.
+const CONNECTIONS_MAX: usize = 3;
+/// How many replicas there are at most, copies included.
+const REPLICAS_MAX: usize = 7;
 
-/// One way of a connection: the session that sends, and the frames under way.
+/// A frame under way, and what its sender had heard of.
+struct Frame {
+    bytes: Vec<u8>,
+    heard: Heard,
+}
+
+/// One way of a connection: the session that sends, unless its side is gone, and the frames under
+/// way.
 struct Way {
-    session: Session,
-    frames: VecDeque<Vec<u8>>,
+    session: Option<Session>,
+    frames: VecDeque<Frame>,
 }
 
 /// A connection, and both ways of it: from the first of the pair, and from the second.
@@ -28,176 +40,371 @@ struct Connection {
 /// A pair of replicas that can talk.
 struct Link {
     ends: [usize; 2],
-    connection: Option<Connection>,
+    connections: Vec<Connection>,
+}
+
+/// A replica, and its place in the world.
+pub(super) struct Place {
+    pub(super) replica: Replica,
+    pub(super) watch: watch::Watch,
+    /// Whether it is a device of the circle now.
+    member: bool,
+    /// Whether it was ever one.
+    joined: bool,
+    /// A copy that doesn't take part in the healing.
+    stray: bool,
 }
 
 /// Everything there is in a simulation.
 pub(super) struct World {
-    pub(super) replicas: Vec<Replica>,
+    pub(super) places: Vec<Place>,
     links: Vec<Link>,
+    /// Which links the network lets through.
+    through: u32,
     now: WallMs,
+    careful: bool,
+    steps: u64,
     operations: u64,
     messages: u64,
+    repairs: Repairs,
 }
 
 impl World {
     pub(super) fn new(history: &History) -> Self {
         let now = WallMs(1_700_000_000_000);
-        let numbers = 0..u8::try_from(history.replicas).expect("there are few replicas");
-        let link = |(a, b): (usize, usize)| Link { ends: [a, b], connection: None };
+        let place = |number: usize| {
+            let member = number + history.late < history.replicas;
+            let number = u8::try_from(number).expect("there are few replicas");
+            let replica = Replica::new(number, !member, now);
+            let watch = watch::Watch::default();
+            Place { replica, watch, member, joined: member, stray: false }
+        };
+        let link = |(a, b): (usize, usize)| Link { ends: [a, b], connections: Vec::new() };
         World {
-            replicas: numbers.map(|number| Replica::new(number, now)).collect(),
+            places: (0..history.replicas).map(place).collect(),
             links: history.links().into_iter().map(link).collect(),
+            through: u32::MAX,
             now,
+            careful: history.careful,
+            steps: history.seed,
             operations: 0,
             messages: 0,
+            repairs: Repairs::default(),
         }
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(self) -> Outcome {
         Outcome {
             operations: self.operations,
             messages: self.messages,
-            repairs: check::repairs(&self.replicas[0]),
+            repairs: self.repairs.counts(),
             violation: None,
         }
     }
 
+    /// The replicas that take part in the healing.
+    pub(super) fn healed(&self) -> impl Iterator<Item = &Replica> {
+        self.places.iter().filter(|place| !place.stray).map(|place| &place.replica)
+    }
+
     pub(super) fn step(&mut self, step: &Step) -> Result<(), String> {
         story::tell(|| format!("{step:?}"));
-        let count = self.replicas.len();
+        self.steps += 1;
+        let (count, links) = (self.places.len(), self.links.len());
         match *step {
-            Step::Operate { replica, chance } => {
-                let replica = &mut self.replicas[replica % count];
-                self.operations += u64::from(person::operate(replica, self.now, chance));
+            Step::Operate { replica, doing, chance } => {
+                let at = replica % count;
+                let (now, (replica, before)) = (self.now, self.begin(at));
+                let done = person::operate(replica, now, doing, chance);
+                self.operations += u64::from(done);
+                self.look(at, before)?;
             }
-            Step::Connect { link } => self.connect(link % self.links.len()),
-            Step::Cut { link } => {
-                let at = link % self.links.len();
-                self.links[at].connection = None;
-            }
-            Step::Send { link, back, most } => {
-                for _ in 0..most {
-                    self.send(link % self.links.len(), usize::from(back))?;
+            Step::Connect { link, beside } => self.connect(link % links, beside),
+            Step::Cut { link, which } => {
+                let connections = &mut self.links[link % links].connections;
+                if !connections.is_empty() {
+                    connections.remove(which % connections.len());
                 }
             }
-            Step::Deliver { link, back, most } => {
-                for _ in 0..most {
-                    self.deliver(link % self.links.len(), usize::from(!back))?;
+            Step::Fade { link, which, back } => {
+                let connections = &mut self.links[link % links].connections;
+                let which = which % connections.len().max(1);
+                if let Some(connection) = connections.get_mut(which) {
+                    connection.end(usize::from(back));
                 }
             }
-            Step::Sync { replica } => self.replicas[replica % count].sync(),
-            Step::Crash { replica } => {
-                self.cut_all(replica % count);
-                self.replicas[replica % count].crash(self.now);
+            Step::Send { link, which, back, most } => {
+                for _ in 0..most {
+                    self.send(link % links, which, usize::from(back))?;
+                }
             }
-            Step::SetClock { replica, off_ms } => self.replicas[replica % count].off_ms = off_ms,
+            Step::Deliver { link, which, back, most } => {
+                for _ in 0..most {
+                    self.deliver(link % links, which, usize::from(!back))?;
+                }
+            }
+            Step::Meet { link, most } => {
+                self.connect(link % links, false);
+                self.talk(link % links, most)?;
+            }
+            Step::Part { links } => {
+                self.through = links;
+                for (at, link) in self.links.iter_mut().enumerate() {
+                    if links >> (at % 32) & 1 == 0 {
+                        link.connections.clear();
+                    }
+                }
+            }
+            Step::Sync { replica } => self.places[replica % count].replica.sync(),
+            Step::Crash { replica, chance } => {
+                let now = self.now;
+                self.stop(replica % count, |replica| replica.crash(now, chance))?;
+            }
+            Step::RollBack { replica, chance } => {
+                let now = self.now;
+                self.stop(replica % count, |replica| replica.roll_back(now, chance))?;
+            }
+            Step::Lose { replica } => {
+                let now = self.now;
+                self.stop(replica % count, |replica| replica.lose(now))?;
+            }
+            Step::Clone { replica, stray } => self.copy(replica % count, stray)?,
+            Step::Leave { replica } => self.leave(replica % count),
+            Step::SetClock { replica, off_ms } => {
+                self.places[replica % count].replica.off_ms = off_ms;
+            }
             Step::Wait { ms } => self.now.0 += ms,
         }
         Ok(())
     }
 
-    fn cut_all(&mut self, replica: usize) {
-        for link in self.links.iter_mut().filter(|link| link.ends.contains(&replica)) {
-            link.connection = None;
+    fn begin(&mut self, at: usize) -> (&mut Replica, Mark) {
+        let replica = &mut self.places[at].replica;
+        let mark = replica.index.mark();
+        (replica, mark)
+    }
+
+    /// Looks at a replica that changed since `before`.
+    fn look(&mut self, at: usize, before: Mark) -> Result<(), String> {
+        let place = &self.places[at];
+        if place.replica.index.mark() == before {
+            return Ok(());
+        }
+        let closely = self.looks_closely();
+        watch::no_version_vanishes(&place.replica, before)?;
+        let seen = watch::see(&place.replica, closely)?;
+        let acts = self.places.iter().flat_map(|place| &place.replica.acts);
+        self.places[at].watch.nothing_disappears(&self.places[at].replica, &seen, acts)?;
+        let place = &mut self.places[at];
+        self.repairs.note(&place.replica, &seen, &mut place.watch);
+        place.watch.keep(seen);
+        Ok(())
+    }
+
+    /// Whether the view is computed anew at this step.
+    fn looks_closely(&self) -> bool {
+        self.careful || (self.steps.wrapping_mul(0x9e37_79b9) >> 16).is_multiple_of(32)
+    }
+
+    /// Something happens to a replica by which its process ends.
+    fn stop(&mut self, at: usize, what: impl FnOnce(&mut Replica)) -> Result<(), String> {
+        for link in &mut self.links {
+            let Some(side) = link.ends.iter().position(|end| *end == at) else { continue };
+            link.connections.iter_mut().for_each(|connection| connection.end(side));
+        }
+        let closely = self.looks_closely();
+        let place = &mut self.places[at];
+        what(&mut place.replica);
+        if place.joined {
+            // An old disk may be from before.
+            place.replica.join();
+        }
+        place.watch = watch::Watch::default();
+        place.watch.keep(watch::see(&place.replica, closely)?);
+        Ok(())
+    }
+
+    /// Copies a replica to another machine.
+    fn copy(&mut self, at: usize, stray: bool) -> Result<(), String> {
+        if self.places.len() == REPLICAS_MAX {
+            return Ok(());
+        }
+        let number = u8::try_from(self.places.len()).expect("there are few replicas");
+        let (now, place) = (self.now, &mut self.places[at]);
+        let replica = place.replica.fork(number, now);
+        let mut watch = watch::Watch::default();
+        watch.keep(watch::see(&replica, true)?);
+        let stray = stray || place.stray;
+        let (member, joined) = (place.member, place.joined);
+        let copy = self.places.len();
+        self.places.push(Place { replica, watch, member, joined, stray });
+        let others = self.links.iter().filter_map(|link| {
+            let side = link.ends.iter().position(|end| *end == at)?;
+            let mut ends = link.ends;
+            ends[side] = copy;
+            Some(Link { ends, connections: Vec::new() })
+        });
+        let others: Vec<Link> = others.collect();
+        self.links.extend(others);
+        Ok(())
+    }
+
+    fn leave(&mut self, at: usize) {
+        let place = &mut self.places[at];
+        if !place.joined {
+            place.replica.join();
+            place.joined = true;
+        }
+        place.member = !place.member;
+        for link in self.links.iter_mut().filter(|link| link.ends.contains(&at)) {
+            link.connections.clear();
         }
     }
 
-    fn connect(&mut self, link: usize) {
-        if self.links[link].connection.is_some() {
+    fn connect(&mut self, link: usize, beside: bool) {
+        let Link { ends, connections } = &mut self.links[link];
+        let live = connections.iter().any(|it| it.ways.iter().all(|way| way.session.is_some()));
+        let reach = self.through >> (link % 32) & 1 == 1;
+        let members = ends.iter().all(|end| self.places[*end].member);
+        if (live && !beside) || !reach || !members || connections.len() == CONNECTIONS_MAX {
             return;
         }
-        let [a, b] = self.links[link].ends;
-        let open = |replicas: &mut [Replica], from: usize, to: usize| {
-            let peer = replicas[to].device;
+        let [a, b] = *ends;
+        let mut open = |from: usize, to: usize| {
+            let peer = self.places[to].replica.device;
+            let replica = &mut self.places[from].replica;
             // Nothing leaves that isn't on disk.
-            replicas[from].sync();
-            let Ok((mut session, hello)) = Session::open(&replicas[from].index, peer);
+            replica.sync();
+            let Ok((mut session, hello)) = Session::open(&replica.index, peer);
             // Small enough that a history has several.
             session.limit_batches(6);
-            Way { session, frames: [wire::encode_frame(&hello)].into() }
+            let hello = Frame::new(wire::encode_frame(&hello), replica);
+            Way { session: Some(session), frames: [hello].into() }
         };
-        let ways = [open(&mut self.replicas, a, b), open(&mut self.replicas, b, a)];
-        self.links[link].connection = Some(Connection { ways });
+        let ways = [open(a, b), open(b, a)];
+        connections.push(Connection { ways });
     }
 
     /// One side sends its next message, if there is one. Says so.
-    fn send(&mut self, link: usize, way: usize) -> Result<bool, String> {
-        let Link { ends, connection: Some(connection) } = &mut self.links[link] else {
-            return Ok(false);
-        };
-        let replica = &mut self.replicas[ends[way]];
-        replica.sync();
+    fn send(&mut self, link: usize, which: usize, way: usize) -> Result<bool, String> {
+        let Link { ends, connections } = &mut self.links[link];
+        let which = which % connections.len().max(1);
+        let Some(connection) = connections.get_mut(which) else { return Ok(false) };
+        let replica = &mut self.places[ends[way]].replica;
         let way = &mut connection.ways[way];
-        let Ok(message) = way.session.next(&replica.index);
+        let Some(session) = &mut way.session else { return Ok(false) };
+        replica.sync();
+        let Ok(message) = session.next(&replica.index);
         let Some(message) = message else { return Ok(false) };
+        story::tell(|| format!("{:?} sends {message:?}", replica.device));
         let frame = wire::encode_frame(&message);
         let (head, body) = frame.split_first_chunk().ok_or("a frame without a head")?;
         if wire::frame_len(*head) != Ok(body.len()) {
             return Err(format!("a frame of {} bytes says another length", body.len()));
         }
-        way.frames.push_back(frame);
+        way.frames.push_back(Frame::new(frame, replica));
         Ok(true)
     }
 
     /// One message arrives that went one way, if one is under way. Says so.
-    fn deliver(&mut self, link: usize, way: usize) -> Result<bool, String> {
-        let Link { ends, connection: Some(connection) } = &mut self.links[link] else {
-            return Ok(false);
-        };
+    fn deliver(&mut self, link: usize, which: usize, way: usize) -> Result<bool, String> {
+        let Link { ends, connections } = &mut self.links[link];
+        let which = which % connections.len().max(1);
+        let Some(connection) = connections.get_mut(which) else { return Ok(false) };
         let Some(frame) = connection.ways[way].frames.pop_front() else { return Ok(false) };
-        let message = wire::decode(&frame[wire::FRAME_HEAD_BYTES..]);
-        let message = message.map_err(|error| format!("an unreadable message: {error}"))?;
+        let at = ends[1 - way];
+        let Some(session) = &mut connection.ways[1 - way].session else { return Ok(true) };
+        let decode = || wire::decode(&frame.bytes[wire::FRAME_HEAD_BYTES..]);
+        let message = decode().map_err(|error| format!("an unreadable message: {error}"))?;
         let message = message.ok_or("a message of an unknown kind")?;
-        let receiver = &mut self.replicas[ends[1 - way]];
-        let context = receiver.context(self.now);
-        let writer = WriterId(context.tag.0 ^ 0xffff);
-        let session = &mut connection.ways[1 - way].session;
-        let text = format!("{message:?}");
-        story::tell(|| format!("{:?} receives {text}", receiver.device));
-        let taken = receiver
-            .transact(|index| session.receive(index, context, writer, message))
-            .map_err(|error| format!("a message was refused: {error}: {text}"))?;
+        let place = &mut self.places[at];
+        let context = place.replica.context(self.now);
+        let writer = place.replica.writer();
+        let before = place.replica.index.mark();
+        story::tell(|| format!("{:?} receives {message:?}", place.replica.device));
+        let taken =
+            place.replica.transact(|index| session.receive(index, context, writer, message));
+        let taken =
+            taken.map_err(|error| format!("a message was refused: {error}: {:?}", decode()));
+        place.replica.heard.join(&frame.heard);
         self.messages += 1;
-        if taken.contains(&Effect::Reincarnated) {
-            return Err(format!("an index counts as rolled back that wasn't, after {text}"));
+        if taken?.contains(&Effect::Reincarnated) {
+            return Err(format!("an index counts as another's that isn't, after {:?}", decode()));
         }
+        self.look(at, before)?;
         Ok(true)
+    }
+
+    /// A pair talks over its last connection.
+    fn talk(&mut self, link: usize, most: usize) -> Result<bool, String> {
+        let mut quiet = true;
+        let Some(which) = self.links[link].connections.len().checked_sub(1) else {
+            return Ok(quiet);
+        };
+        for _ in 0..most {
+            let mut said = false;
+            for way in [0, 1] {
+                said |= self.send(link, which, way)?;
+                while self.deliver(link, which, way)? {
+                    said = true;
+                }
+            }
+            if !said {
+                break;
+            }
+            quiet = false;
+        }
+        Ok(quiet)
     }
 
     /// Everything is healed: files are closed, all connections stand, until nobody has anything
     /// to say.
     pub(super) fn heal(&mut self) -> Result<(), String> {
-        for replica in &mut self.replicas {
+        story::tell(|| "everything heals".to_owned());
+        self.through = u32::MAX;
+        for at in 0..self.places.len() {
+            let (now, (replica, before)) = (self.now, self.begin(at));
             for handle in core::mem::take(&mut replica.handles) {
                 let content = replica.fresh_content();
-                let _ = replica.publish(self.now, &handle, content);
+                let _ = replica.publish(now, &handle, content);
             }
-            replica.recover(self.now);
+            replica.recover(now);
+            self.look(at, before)?;
+            if !self.places[at].member {
+                self.leave(at);
+            }
         }
+        let stray: Vec<bool> = self.places.iter().map(|place| place.stray).collect();
+        self.links.retain(|link| !link.ends.iter().any(|end| stray[*end]));
         for link in 0..self.links.len() {
-            self.connect(link);
+            self.links[link].connections.clear();
         }
         for _ in 0..ROUNDS_MAX {
             let mut quiet = true;
             for link in 0..self.links.len() {
-                for way in [0, 1] {
-                    while self.send(link, way)? {
-                        quiet = false;
-                        // What goes on without end is found out by the rounds.
-                        if !self.deliver(link, way)? {
-                            break;
-                        }
-                    }
-                    while self.deliver(link, way)? {
-                        quiet = false;
-                    }
-                }
+                self.connect(link, false);
+                quiet &= self.talk(link, 1000)?;
             }
             if quiet {
                 return Ok(());
             }
         }
         Err(format!("after {ROUNDS_MAX} rounds somebody still has something to say"))
+    }
+}
+
+impl Frame {
+    fn new(bytes: Vec<u8>, sender: &Replica) -> Frame {
+        let mut heard = sender.heard.clone();
+        heard.hear(sender.present());
+        Frame { bytes, heard }
+    }
+}
+
+impl Connection {
+    /// One side is gone, and with it what is under way to it.
+    fn end(&mut self, side: usize) {
+        self.ways[side].session = None;
+        self.ways[1 - side].frames.clear();
     }
 }

@@ -120,7 +120,9 @@ impl<I: Index> Transaction<'_, I> {
                 continue;
             }
             let mut now = entry.clone();
-            now.entry.place.dot = self.dot();
+            if !sabotaged!(PublishKeepsDots) {
+                now.entry.place.dot = self.dot();
+            }
             if now.entry.removal.is_some() {
                 let dot = self.dot();
                 now.entry.removal = now.entry.removal.map(|removal| again(removal, dot));
@@ -136,7 +138,8 @@ impl<I: Index> Transaction<'_, I> {
             let Some(state) = self.entry(waiting.entry.id)? else { continue };
             let mut now = state.clone();
             let Some((removal, _)) = now.withheld.take_if(|(_, of)| *of == file) else { continue };
-            let removal = again(removal, self.dot());
+            let renewed = again(removal.clone(), self.dot());
+            let removal = if sabotaged!(ReleaseKeepsDots) { removal } else { renewed };
             Removal::merge_into(&mut now.entry.removal, Some(removal));
             self.write_entry(Some(state), now, Heard::ByAll)?;
         }

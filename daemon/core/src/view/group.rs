@@ -62,6 +62,9 @@ fn bytes_of(inode: &Inode) -> Option<Bytes<'_>> {
 }
 
 fn bytes(content: &Content) -> Option<Bytes<'_>> {
+    if sabotaged!(EqualSizeIsEqual) {
+        return Some(Bytes::Target(b"any"));
+    }
     (content.size_bytes > 0).then_some(Bytes::Content(content))
 }
 
@@ -123,7 +126,9 @@ pub(crate) fn arrange(members: &[Member]) -> Group {
     for cluster in clusters {
         let mut cluster = cluster.into_iter();
         let Some(winner) = cluster.next() else { continue };
-        losers.extend(cluster);
+        if !sabotaged!(LosersHidden) {
+            losers.extend(cluster);
+        }
         let label = winner.entry.entry.place.author.clone();
         let label = (!group.faces.is_empty()).then_some(label);
         group.show_once(winner, label, &mut seen);

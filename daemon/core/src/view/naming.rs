@@ -69,7 +69,7 @@ pub(crate) fn give_out<E>(
         loop {
             ordinal += 1;
             row.name = wanted.numbered(ordinal);
-            if is_free(&row.name)? {
+            if is_free(&row.name)? || sabotaged!(OrdinalTaken) {
                 break;
             }
         }
@@ -182,7 +182,7 @@ impl<I: Index> Transaction<'_, I> {
                     naming.old.insert((at.0, old.name.clone()), old);
                 }
             }
-            if was_held != rows.plain.is_some() {
+            if was_held != rows.plain.is_some() && !sabotaged!(ContestsMissed) {
                 naming.contest(at.clone());
             }
             if let Some(plain) = &rows.plain {

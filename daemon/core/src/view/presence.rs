@@ -70,6 +70,9 @@ impl<I: Index> Transaction<'_, I> {
     /// Shows directories that went as themselves again.
     fn part_absent(&mut self) -> Result<(), I::Error> {
         for directory in core::mem::take(&mut self.moved) {
+            if sabotaged!(UnionsStay) {
+                continue;
+            }
             if self.representative(directory)? == directory {
                 continue;
             }
@@ -160,6 +163,9 @@ impl<I: Index> Transaction<'_, I> {
             let alive = lives.get(at).copied().unwrap_or(false);
             entry.present =
                 counts && (alive || (is_directory && self.index.any_present_in(inode)?));
+            if sabotaged!(KeptDirectoriesGone) && is_directory {
+                entry.present = counts && alive;
+            }
             if is_directory && at == 0 {
                 if alive {
                     self.living.insert(inode);
