@@ -33,16 +33,16 @@ pub struct Mark(usize);
 /// What a row was before a change: what undoes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Before {
-    State(Option<ReplicaState>),
+    State(Option<Box<ReplicaState>>),
     Tag(u64),
     Tags(BTreeMap<u64, Tag>),
     Cursor(DeviceId, Option<Cursor>),
     Writers(Box<Writers>),
-    Inode(InodeId, Option<InodeState>),
-    Entry(EntryId, Option<EntryState>),
-    Retired(InodeId, Dot, Option<Version>),
+    Inode(InodeId, Option<Box<InodeState>>),
+    Entry(EntryId, Option<Box<EntryState>>),
+    Retired(InodeId, Dot, Option<Box<Version>>),
     Representative(InodeId, InodeId),
-    Shown(InodeId, EntryName, Option<Shown>),
+    Shown(InodeId, EntryName, Option<Box<Shown>>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -121,16 +121,16 @@ impl MemoryIndex {
 
     fn undo(&mut self, before: Before) {
         match before {
-            Before::State(state) => self.state = state,
+            Before::State(state) => self.state = state.map(|state| *state),
             Before::Tag(number) => drop(self.tags.remove(&number)),
             Before::Tags(tags) => self.tags = tags,
             Before::Cursor(device, Some(cursor)) => drop(self.cursors.insert(device, cursor)),
             Before::Cursor(device, None) => drop(self.cursors.remove(&device)),
             Before::Writers(writers) => self.writers = *writers,
-            Before::Inode(id, inode) => drop(self.set_inode(id, inode)),
-            Before::Entry(id, entry) => drop(self.set_entry(id, entry)),
+            Before::Inode(id, inode) => drop(self.set_inode(id, inode.map(|inode| *inode))),
+            Before::Entry(id, entry) => drop(self.set_entry(id, entry.map(|entry| *entry))),
             Before::Retired(inode, dot, Some(version)) => {
-                self.retired.insert((inode, dot), version);
+                self.retired.insert((inode, dot), *version);
             }
             Before::Retired(inode, dot, None) => drop(self.retired.remove(&(inode, dot))),
             Before::Representative(directory, representative) => {
@@ -138,7 +138,7 @@ impl MemoryIndex {
             }
             Before::Shown(parent, name, Some(row)) => {
                 self.unlink_shown(parent, &name);
-                self.link_shown(row);
+                self.link_shown(*row);
             }
             Before::Shown(parent, name, None) => drop(self.unlink_shown(parent, &name)),
         }
@@ -466,7 +466,7 @@ fn least_name() -> EntryName {
 impl Index for MemoryIndex {
     fn put_state(&mut self, state: &ReplicaState) -> Result<(), Infallible> {
         let old = self.state.replace(state.clone());
-        self.note(|| Before::State(old));
+        self.note(|| Before::State(old.map(Box::new)));
         Ok(())
     }
 
@@ -523,26 +523,26 @@ impl Index for MemoryIndex {
     fn put_inode(&mut self, state: &InodeState) -> Result<(), Infallible> {
         let id = state.inode.id;
         let old = self.set_inode(id, Some(state.clone()));
-        self.note(|| Before::Inode(id, old));
+        self.note(|| Before::Inode(id, old.map(Box::new)));
         Ok(())
     }
 
     fn put_entry(&mut self, state: &EntryState) -> Result<(), Infallible> {
         let id = state.entry.id;
         let old = self.set_entry(id, Some(state.clone()));
-        self.note(|| Before::Entry(id, old));
+        self.note(|| Before::Entry(id, old.map(Box::new)));
         Ok(())
     }
 
     fn forget_inode(&mut self, id: InodeId) -> Result<(), Infallible> {
         let old = self.set_inode(id, None);
-        self.note(|| Before::Inode(id, old));
+        self.note(|| Before::Inode(id, old.map(Box::new)));
         Ok(())
     }
 
     fn forget_entry(&mut self, id: EntryId) -> Result<(), Infallible> {
         let old = self.set_entry(id, None);
-        self.note(|| Before::Entry(id, old));
+        self.note(|| Before::Entry(id, old.map(Box::new)));
         Ok(())
     }
 
@@ -554,7 +554,7 @@ impl Index for MemoryIndex {
         _at: WallMs,
     ) -> Result<(), Infallible> {
         let old = self.retired.insert((inode, version.dot), version.clone());
-        self.note(|| Before::Retired(inode, version.dot, old));
+        self.note(|| Before::Retired(inode, version.dot, old.map(Box::new)));
         Ok(())
     }
 
@@ -571,13 +571,13 @@ impl Index for MemoryIndex {
     fn put_shown(&mut self, shown: &Shown) -> Result<(), Infallible> {
         let old = self.unlink_shown(shown.parent, &shown.name);
         self.link_shown(shown.clone());
-        self.note(|| Before::Shown(shown.parent, shown.name.clone(), old));
+        self.note(|| Before::Shown(shown.parent, shown.name.clone(), old.map(Box::new)));
         Ok(())
     }
 
     fn remove_shown(&mut self, parent: InodeId, name: &EntryName) -> Result<(), Infallible> {
         let old = self.unlink_shown(parent, name);
-        self.note(|| Before::Shown(parent, name.clone(), old));
+        self.note(|| Before::Shown(parent, name.clone(), old.map(Box::new)));
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
-//! The simulator: several replicas over indexes in memory, a network that loses, delays and cuts,
-//! crashes, and a random history, all from one seed. In the end everything is healed, and all
-//! replicas must show the same tree, with every version that nobody removed or replaced.
+//! The simulator: several replicas over indexes in memory, a network that parts, delays and cuts,
+//! disks that lose what wasn't synced, roll back, are lost or copied, clocks that jump, and a random
+//! history, all from one seed. What must always hold is looked at after every step. In the end
+//! everything is healed, and all replicas must show the same tree, with every version that nobody
+//! removed or replaced.
 //!
 //! It runs the real operations, merge, view, exchange and wire format; only disks, networks,
 //! clocks and people are made up.

@@ -146,6 +146,8 @@ fn dots(register: &Register) -> Vec<Dot> {
             let mut dots = vec![attributes.dot];
             dots.extend(versions.keys());
             dots.extend(parted.dots.dots());
+            // A version that went for one made of the same is told of by those who had it.
+            dots.extend(parted.versions.dots());
             dots
         }
         Register::Entry(Entry { place, removal, .. }) => {

@@ -75,11 +75,11 @@ fn nothing_is_lost(world: &World) -> Result<(), String> {
     let ended: BTreeSet<Saved> = ended.copied().collect();
     for replica in world.healed() {
         let shown: BTreeSet<Saved> =
-            replica.index.view().filter_map(|name| replica.shows(name.node)).collect();
+            replica.index.view().flat_map(|name| replica.shows(name.node)).collect();
         let standing = replica.index.inodes().flat_map(|state| state.inode.versions.values());
         let retired = replica.index.retired().map(|(_, version)| version);
         let held: BTreeSet<Saved> =
-            standing.chain(retired).filter_map(|version| saved(&version.content)).collect();
+            standing.chain(retired).flat_map(|version| saved(&version.content)).collect();
         if let Some(lost) = held.difference(&shown).find(|saved| !ended.contains(saved)) {
             return Err(format!(
                 "a version disappeared on {:?} that nobody replaced or removed: {lost:?}",

@@ -223,7 +223,7 @@ fn trouble_once(random: &mut Random, replica: usize) -> Step {
         11 => Step::Wait { ms: random.below(400 * 86_400_000) },
         12..=14 => Step::Cut { link, which },
         15 | 16 => Step::Fade { link, which, back: random.chance(50) },
-        17 | 18 => Step::Part { links: random.below(1 << 16) as u32 },
+        17 | 18 => Step::Part { links: u32::try_from(random.below(1 << 16)).expect("16 bits fit") },
         19 => Step::Leave { replica },
         20 => Step::Lose { replica },
         21 | 22 => Step::RollBack { replica, chance: random.draw() },

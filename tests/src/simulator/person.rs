@@ -6,7 +6,7 @@ use super::replica::{Replica, Saved, saved, whole};
 use crate::random::Random;
 use kith_core::clock::WallMs;
 use kith_core::content::{Content, Layout, Piece};
-use kith_core::id::{ChunkId, InodeId};
+use kith_core::id::InodeId;
 use kith_core::index::{IndexRead, Node, Shown};
 use kith_core::name::EntryName;
 use kith_core::operation::{AttributeChange, Operation, RenameMode};
@@ -154,12 +154,13 @@ fn flush(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let at = random.index(replica.handles.len());
     let handle = replica.handles[at].clone();
     let content = replica.fresh_content();
-    let made = saved(&content);
+    let made = saved(&content).next();
     if replica.publish(now, &handle, content).is_err() {
         return false;
     }
     let held = replica.index.held_inode(handle.inode).expect("it was just written");
-    let version = held.inode.versions.values().find(|version| saved(&version.content) == made);
+    let version =
+        held.inode.versions.values().find(|version| saved(&version.content).next() == made);
     let version = version.expect("what was published stands");
     let mut context = version.context.clone();
     context.include(version.dot);
@@ -227,7 +228,7 @@ fn ends(replica: &Replica, parent: InodeId, name: &EntryName) -> BTreeSet<Saved>
     let Ok(shown) = replica.index.shown(parent, name);
     match shown {
         Some(shown) if replica.names(shown.node.key()).len() == 1 => {
-            replica.shows(shown.node).into_iter().collect()
+            replica.shows(shown.node).collect()
         }
         _ => BTreeSet::new(),
     }
@@ -350,26 +351,19 @@ fn merge(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
         files.push(holder.node.inode());
     }
     let mut inputs = Vec::new();
-    let mut ended = BTreeSet::new();
-    let mut hasher = BTreeSet::new();
+    let mut all = BTreeSet::new();
     for file in files {
         let Some(held) = replica.index.held_inode(file) else { return false };
         for version in held.inode.versions.values() {
             inputs.push((file, version.dot));
-            // What isn't told from others can't be followed.
-            let Some(saved) = saved(&version.content) else { return false };
-            ended.insert(saved);
-            hasher.insert(saved.0);
+            all.extend(saved(&version.content));
         }
     }
-    // The same bytes wherever the same versions are merged.
-    let bytes: Vec<u8> = hasher.into_iter().flatten().collect();
-    let content = whole(ChunkId::of(&bytes));
-    let made = saved(&content);
-    let mtime = UnixTime { seconds: 1_700_000_000, nanoseconds: 0 };
-    let done = replica.apply(now, Operation::Merge { inputs, content, mtime }).is_ok();
-    if done {
-        replica.note(made, ended);
+    if all.is_empty() {
+        return false;
     }
-    done
+    // The same bytes wherever the same versions are merged. A person's save is no less there.
+    let content = whole(all);
+    let mtime = UnixTime { seconds: 1_700_000_000, nanoseconds: 0 };
+    replica.apply(now, Operation::Merge { inputs, content, mtime }).is_ok()
 }

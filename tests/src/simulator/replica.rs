@@ -16,8 +16,11 @@ use kith_core::vector::VersionVector;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-/// A version's bytes, as people would recognise them: different saves have different ones.
+/// What somebody saved, as people would recognise it: different saves have different ones.
 pub(super) type Saved = ChunkId;
+
+/// How long it is.
+const SAVED_BYTES: u32 = 100;
 
 /// What somebody did that the checks must know of.
 #[derive(Clone, Debug)]
@@ -269,7 +272,7 @@ impl Replica {
         handle: &Handle,
         content: Content,
     ) -> Result<Applied, OperationError<Infallible>> {
-        let saved = saved(&content);
+        let saved = saved(&content).next();
         let operation = Operation::Publish {
             inode: handle.inode,
             context: handle.context.clone(),
@@ -289,7 +292,7 @@ impl Replica {
         let mut id = [0; 32];
         let [_, replica, .., a, b] = self.saves.to_be_bytes();
         id[..3].copy_from_slice(&[replica, a, b]);
-        whole(ChunkId(id))
+        whole([ChunkId(id)])
     }
 
     /// The names of a node.
@@ -326,13 +329,13 @@ impl Replica {
     }
 
     /// What a node shows.
-    pub(super) fn shows(&self, node: Node) -> Option<Saved> {
-        let inode = &self.index.held_inode(node.inode())?.inode;
-        let version = match node {
-            Node::Inode(_) => inode.latest(),
-            Node::Copy { version, .. } => inode.versions.get(&version),
-        };
-        saved(&version?.content)
+    pub(super) fn shows(&self, node: Node) -> impl Iterator<Item = Saved> + '_ {
+        let held = self.index.held_inode(node.inode());
+        let version = held.and_then(|held| match node {
+            Node::Inode(_) => held.inode.latest(),
+            Node::Copy { version, .. } => held.inode.versions.get(&version),
+        });
+        version.into_iter().flat_map(|version| saved(&version.content))
     }
 }
 
@@ -341,19 +344,25 @@ fn index_below(chance: u64, end: usize) -> usize {
     usize::try_from((chance & 0xffff_ffff) % end.max(1) as u64).expect("it is below a usize")
 }
 
-/// The content of a file that is one chunk.
-pub(super) fn whole(id: ChunkId) -> Content {
-    let layout = Layout::Inline(vec![Piece::Chunk { id, len_bytes: 100 }]);
-    Content { size_bytes: 100, layout }
+/// The content of a file that has these bytes, each of which somebody saved.
+pub(super) fn whole(saved: impl IntoIterator<Item = Saved>) -> Content {
+    let pieces = saved.into_iter().map(|id| Piece::Chunk { id, len_bytes: SAVED_BYTES });
+    let pieces: Vec<Piece> = pieces.collect();
+    Content {
+        size_bytes: pieces.iter().map(Piece::len_bytes).sum(),
+        layout: Layout::Inline(pieces),
+    }
 }
 
-/// What tells a version's bytes from all others, unless they are of a kind that several save.
-pub(super) fn saved(content: &Content) -> Option<Saved> {
-    match &content.layout {
-        Layout::Inline(pieces) => match pieces.as_slice() {
-            [Piece::Chunk { id, len_bytes: 100 }] => Some(*id),
-            _ => None,
-        },
-        Layout::Tree { .. } => None,
-    }
+/// What people saved of a content: one thing, or several that were merged. Nothing where it can't
+/// be told from what others save.
+pub(super) fn saved(content: &Content) -> impl Iterator<Item = Saved> + '_ {
+    let pieces = match &content.layout {
+        Layout::Inline(pieces) => pieces.as_slice(),
+        Layout::Tree { .. } => &[],
+    };
+    pieces.iter().filter_map(|piece| match piece {
+        Piece::Chunk { id, .. } => Some(*id),
+        Piece::Hole { .. } => None,
+    })
 }

@@ -31,7 +31,7 @@ pub(super) fn see(replica: &Replica, closely: bool) -> Result<Seen, String> {
         view_is_kept_up(replica)?;
     }
     everything_is_reachable(replica)?;
-    let saved = replica.index.view().filter_map(|name| replica.shows(name.node)).collect();
+    let saved = replica.index.view().flat_map(|name| replica.shows(name.node)).collect();
     Ok(Seen { saved })
 }
 
@@ -77,7 +77,7 @@ impl Watch {
         &self,
         replica: &Replica,
         seen: &Seen,
-        acts: impl Iterator<Item = &'a Act> + Clone,
+        acts: &(impl Iterator<Item = &'a Act> + Clone),
     ) -> Result<(), String> {
         for gone in self.saved.difference(&seen.saved) {
             if !acts.clone().any(|act| act.ended.contains(gone)) {

@@ -194,7 +194,7 @@ impl World {
         watch::no_version_vanishes(&place.replica, before)?;
         let seen = watch::see(&place.replica, closely)?;
         let acts = self.places.iter().flat_map(|place| &place.replica.acts);
-        self.places[at].watch.nothing_disappears(&self.places[at].replica, &seen, acts)?;
+        self.places[at].watch.nothing_disappears(&self.places[at].replica, &seen, &acts)?;
         let place = &mut self.places[at];
         self.repairs.note(&place.replica, &seen, &mut place.watch);
         place.watch.keep(seen);
