@@ -34,6 +34,7 @@ pub struct Device {
     daemon: Option<Child>,
     watch: Option<Sender<()>>,
     log: Arc<Mutex<VecDeque<String>>>,
+    complaints: Arc<Mutex<Vec<String>>>,
 }
 
 /// What a command printed, and how it ended.
@@ -77,6 +78,7 @@ impl Device {
             daemon: None,
             watch: None,
             log: Arc::default(),
+            complaints: Arc::default(),
         }
     }
 
@@ -159,9 +161,9 @@ impl Device {
             daemon.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
             daemon.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
         ] {
-            let log = Arc::clone(&self.log);
+            let (log, complaints) = (Arc::clone(&self.log), Arc::clone(&self.complaints));
             let stream = stream.expect("the daemon's output is piped");
-            std::thread::spawn(move || follow(stream, &log));
+            std::thread::spawn(move || follow(stream, &log, &complaints));
         }
         self.note("--- started");
         self.watch = Some(watch(Pid::from_child(&daemon), &self.name));
@@ -315,9 +317,9 @@ impl Device {
                 pulse::beat();
             }
         });
-        let log = Arc::clone(&self.log);
+        let (log, complaints) = (Arc::clone(&self.log), Arc::clone(&self.complaints));
         let stderr = process.stderr.take().expect("it is piped");
-        std::thread::spawn(move || follow(Box::new(stderr), &log));
+        std::thread::spawn(move || follow(Box::new(stderr), &log, &complaints));
         let first = lines.recv_timeout(START).expect("an invitation prints its code at once");
         let first: Value = serde_json::from_str(&first).expect("the first line is JSON");
         let code = first["code"].as_str().expect("the first line has a code").to_owned();
@@ -383,6 +385,11 @@ impl Device {
     pub fn logged(&self, text: &str) -> bool {
         let log = self.log.lock().expect("nothing panics while it notes");
         log.iter().any(|line| line.contains(text))
+    }
+
+    /// The lines of the daemon's log that are errors or panics.
+    pub fn complaints(&self) -> Vec<String> {
+        self.complaints.lock().expect("nothing panics while it notes").clone()
     }
 
     fn note(&self, line: &str) {
@@ -500,14 +507,22 @@ fn all_of(stream: Option<impl Read>) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Keeps the last lines of a log, and wakes whoever waits.
-fn follow(stream: Box<dyn Read + Send>, log: &Mutex<VecDeque<String>>) {
+/// Keeps the last lines of a log and all that are bad, and wakes whoever waits.
+fn follow(
+    stream: Box<dyn Read + Send>,
+    log: &Mutex<VecDeque<String>>,
+    complaints: &Mutex<Vec<String>>,
+) {
     for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+        let text = String::from_utf8_lossy(&line).into_owned();
+        if text.contains(" ERROR ") || text.contains("panicked at") {
+            complaints.lock().expect("nothing panics while it notes").push(text.clone());
+        }
         let mut log = log.lock().expect("nothing panics while it notes");
         if log.len() == LOG_LINES {
             log.pop_front();
         }
-        log.push_back(String::from_utf8_lossy(&line).into_owned());
+        log.push_back(text);
         drop(log);
         pulse::beat();
     }

@@ -5,6 +5,7 @@ pub mod circle;
 pub mod conversation;
 pub mod device;
 pub mod grove;
+pub mod histories;
 pub mod lab;
 pub mod memory_index;
 pub mod notice;
