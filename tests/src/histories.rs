@@ -71,12 +71,7 @@ fn play(stage: &mut Stage, seeds: &[u64], total: &mut Total) {
     });
     let complaints = play.stage.complaints();
     let wrong = match played {
-        Ok(()) if complaints.is_empty() => {
-            if std::env::var_os("DBG").is_some() {
-                eprintln!("{}", play.story_of(None));
-            }
-            return;
-        }
+        Ok(()) if complaints.is_empty() => return,
         Ok(()) => (None, format!("a daemon complained:\n  {}", complaints.join("\n  "))),
         Err(wrong) => wrong,
     };
@@ -136,19 +131,14 @@ impl<'a> Play<'a> {
                 self.turn(turn, total)?;
             }
             self.stage.stir();
-            let t = std::time::Instant::now();
             for _ in 0..phase.operations {
                 for history in 0..self.seeds.len() {
                     self.operate(history)?;
                     total.operations += 1;
                 }
             }
-            self.story.push((ALL, format!("phase {:?}", t.elapsed())));
         }
-        let t = std::time::Instant::now();
-        let x = self.end(total);
-        self.story.push((ALL, format!("ended {:?}", t.elapsed())));
-        x
+        self.end(total)
     }
 
     fn turn(&mut self, mut turn: Turn, total: &mut Total) -> Result<(), Violation> {
@@ -166,9 +156,8 @@ impl<'a> Play<'a> {
             total.stops += 1;
             self.forget_held(device, matches!(turn, Turn::End(_)));
         }
-        let t = std::time::Instant::now();
         if let Some((told, agreed)) = self.stage.turn(turn) {
-            self.story.push((ALL, format!("{told} ({:?})", t.elapsed())));
+            self.story.push((ALL, told));
             if let Some(tree) = agreed {
                 self.judge(&tree)?;
             }
@@ -181,6 +170,9 @@ impl<'a> Play<'a> {
     /// were to replace stays.
     fn forget_held(&mut self, device: usize, in_order: bool) {
         let alone = self.stage.is_alone(device);
+        if !in_order {
+            self.ledger.strike(device);
+        }
         for held in self.held.extract_if(.., |held| held.device == device) {
             if held.dirty && (in_order || held.may_be_published()) {
                 self.ledger.note(Act {
@@ -240,9 +232,7 @@ impl<'a> Play<'a> {
             self.close_all(|_| true)?;
         }
         self.story.push((ALL, "--- everything heals".into()));
-        let t = std::time::Instant::now();
         let tree = self.stage.heal();
-        self.story.push((ALL, format!("healed {:?}", t.elapsed())));
         self.judge(&tree)?;
         let beside = tree.nodes.keys().filter(|path| {
             path.file_name().is_some_and(|name| name.to_string_lossy().contains(" ("))

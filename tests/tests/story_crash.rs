@@ -132,6 +132,25 @@ fn what_was_fsynced_before_a_crash_in_a_burst_of_writes_is_on_both() {
 }
 
 #[test]
+fn a_file_that_was_cut_short_to_be_written_anew_is_not_replaced_by_a_crash() {
+    let Some(mut circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
+    for len in [0, 4] {
+        let path = circle[0].path(format!("cut to {len}"));
+        fs::write(&path, "what was saved").unwrap();
+        pulse::until(PATIENCE, "it is published", || {
+            let (share, _) = circle[0].share()?;
+            if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
+        });
+        let open = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        open.set_len(len).unwrap();
+        circle[0].kill();
+        drop(open);
+        circle[0].run();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "what was saved", "{}", path.display());
+    }
+}
+
+#[test]
 fn a_restart_keeps_the_circle_and_the_tree() {
     let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
     fs::create_dir(circle[0].path("tree")).unwrap();

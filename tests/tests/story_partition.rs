@@ -154,6 +154,36 @@ fn a_conflict_is_settled_by_saving_and_removing() {
 }
 
 #[test]
+fn what_is_written_to_an_open_file_survives_that_it_is_removed_elsewhere() {
+    let Some(circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    for name in ["removed there.txt", "removed here.txt"] {
+        fs::write(circle[0].path(name), "first").unwrap();
+    }
+    circle.settle();
+    let mut open = fs::OpenOptions::new();
+    let open = open.append(true);
+    let mut there = open.open(circle[0].path("removed there.txt")).unwrap();
+    let mut here = open.open(circle[0].path("removed here.txt")).unwrap();
+    there.write_all(b", second").unwrap();
+    here.write_all(b", second").unwrap();
+    fs::remove_file(circle[0].path("removed here.txt")).unwrap();
+    fs::remove_file(circle[1].path("removed there.txt")).unwrap();
+    pulse::until(PATIENCE, "the removal arrives", || {
+        match fs::symlink_metadata(circle[0].path("removed there.txt")) {
+            Err(_) => Ok(()),
+            Ok(_) => Err("the file is there".into()),
+        }
+    });
+    there.write_all(b", third").unwrap();
+    drop(there);
+    drop(here);
+    let tree = circle.settle();
+    assert_eq!(tree.nodes.len(), 1, "{:?}", tree.nodes.keys());
+    let read = fs::read_to_string(circle[1].path("removed there.txt")).unwrap();
+    assert_eq!(read, "first, second, third");
+}
+
+#[test]
 fn two_devices_that_only_ever_meet_a_third_agree() {
     let Some(circle) = Circle::strangers_or_skip(&["outer", "middle", "other"]) else { return };
     circle.lab.isolate(1);

@@ -105,6 +105,11 @@ const MANY_VERSIONS: &[Row] = &[
 
 const REMOVALS: &[Row] = &[
     (
+        "what is saved to an open file survives that it was removed elsewhere meanwhile",
+        "write a 1",
+        &[("desk: open a | lap: rm a", ""), ("desk: close a 2", "a=2")],
+    ),
+    (
         "an edit survives a removal that did not know of it",
         "write a 1",
         &[("desk: rm a | lap: edit a 2", "a=2"), ("box: rm a", "")],

@@ -205,7 +205,12 @@ impl Share {
     /// Sets the time of an open file: its next version has it, also one that is made for it alone.
     /// A version made past the open file would be one that its next one doesn't know of. Answers
     /// false if the file was closed for good meanwhile.
-    pub(super) fn set_open_mtime(&self, file: &Arc<OpenFile>, mtime: UnixTime) -> bool {
+    pub(super) fn set_open_mtime(
+        &self,
+        file: &Arc<OpenFile>,
+        mtime: UnixTime,
+        whole: bool,
+    ) -> bool {
         {
             let mut state = file.writing();
             if state.mtime == mtime {
@@ -213,7 +218,9 @@ impl Share {
             }
             state.mtime = mtime;
             file.set_dirty(true);
-            self.note_times(&mut state);
+            if whole {
+                self.note_times(&mut state);
+            }
         }
         if !self.files.is_written(file) && self.files.claim(file) {
             self.queue.push(Arc::clone(file));

@@ -225,7 +225,8 @@ impl Share {
         if let Some(modified) = change.modified
             && of_file
         {
-            self.set_mtime(ino, modified)?;
+            // Times that come with a size are of a file that is about to be written.
+            self.set_mtime(ino, modified, change.size_bytes.is_none())?;
         }
         self.info_of(ino).map_err(not_found)
     }
@@ -244,8 +245,8 @@ impl Share {
     }
 
     /// Sets a file's time of modification: through the open file if it is open, else by a version of
-    /// its own with the same bytes.
-    fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<(), ChangeError> {
+    /// its own with the same bytes. `whole` says that the file may be as somebody wants to have it.
+    fn set_mtime(&self, ino: Ino, mtime: UnixTime, whole: bool) -> Result<(), ChangeError> {
         if let Some(file) = self.files.find(ino.0) {
             let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
             let (row, _) = find(&snapshot, ino).map_err(not_found)?;
@@ -257,7 +258,7 @@ impl Share {
             if row.current && matches!(row.node, Node::Copy { .. }) {
                 self.operate(Operation::Settle { node: row.node }, &[], |_, _| Ok(()))?;
             }
-            if self.set_open_mtime(&file, mtime) {
+            if self.set_open_mtime(&file, mtime, whole) {
                 return Ok(());
             }
         }

@@ -342,15 +342,9 @@ fn publish_one(
     effects: &mut Vec<kith_core::effect::Effect>,
 ) -> Result<Published, WriteError> {
     let inode = candidate.inode;
-    if tx.links(inode)? == 0 {
-        if open {
-            return Ok(Published::StillOpen);
-        }
-        let withheld = tx.inode(inode)?.is_some_and(|state| state.inode.is_withheld());
-        if withheld {
-            effects.extend(operation::apply(tx, context(), Operation::Abandon { inode })?.effects);
-        }
-        return Ok(Published::Nameless);
+    // Times alone bring nothing back.
+    if candidate.cut.is_none() && tx.links(inode)? == 0 {
+        return nameless(tx, candidate, open, effects);
     }
     let publish = Operation::Publish {
         inode,
@@ -362,7 +356,7 @@ fn publish_one(
     };
     let applied = match operation::apply(tx, context(), publish) {
         Ok(applied) => applied,
-        Err(OperationError::NotFound) => return Ok(Published::Nameless),
+        Err(OperationError::NotFound) => return nameless(tx, candidate, open, effects),
         Err(error) => return Err(error.into()),
     };
     effects.extend(applied.effects);
@@ -376,6 +370,24 @@ fn publish_one(
         tx.overlay_published(frozen, &base)?;
     }
     Ok(Published::Version { inode, base })
+}
+
+/// What becomes of a file without a name: whoever has it open goes on with it.
+fn nameless(
+    tx: &mut Transaction<'_>,
+    candidate: &Candidate,
+    open: bool,
+    effects: &mut Vec<kith_core::effect::Effect>,
+) -> Result<Published, WriteError> {
+    if open {
+        return Ok(Published::StillOpen);
+    }
+    let inode = candidate.inode;
+    let withheld = tx.inode(inode)?.is_some_and(|state| state.inode.is_withheld());
+    if withheld {
+        effects.extend(operation::apply(tx, context(), Operation::Abandon { inode })?.effects);
+    }
+    Ok(Published::Nameless)
 }
 
 /// The version of an inode that this device published last.

@@ -33,6 +33,8 @@ pub struct Held {
     pub fresh: bool,
     /// Whether it was ever synced.
     pub synced: bool,
+    /// Whether somebody on this device took its last name.
+    pub taken: bool,
     /// Whether other handles on it may have written too.
     pub shared: bool,
     since: Instant,
@@ -86,6 +88,7 @@ impl Held {
             dirty: false,
             fresh: false,
             synced: false,
+            taken: false,
             shared: false,
             since: Instant::now(),
         })

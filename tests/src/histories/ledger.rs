@@ -12,6 +12,9 @@ use crate::tree::{Kind, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+/// How many acts may not be published yet when a daemon is killed.
+const UNPUBLISHED: usize = 20;
+
 /// What was saved: the hash of a file's bytes, or of a link's target.
 pub type Saved = [u8; 32];
 
@@ -32,6 +35,8 @@ pub struct Act {
     pub takes_name: bool,
     /// Whether no news from another device can have come in between.
     pub alone: bool,
+    /// Whether the device's daemon was killed so soon after that it may not have been published.
+    pub struck: bool,
     /// Whether another device's change came in between, so that nobody knows what was ended.
     pub unclear: bool,
 }
@@ -150,8 +155,20 @@ impl Ledger {
         ended
     }
 
-    /// Whether news may have come while a file was open that somebody had taken its name: what is
-    /// written to a file without a name goes with it.
+    /// Whether something was saved on a device so shortly ago that it may not be published.
+    pub fn may_be_unpublished(&self, saved: Saved, device: usize) -> bool {
+        let own = self.acts.iter().rev().filter(|act| act.device == device);
+        own.take(UNPUBLISHED).any(|act| act.saved == Some(saved))
+    }
+
+    /// A device's daemon was killed.
+    pub fn strike(&mut self, device: usize) {
+        let own = self.acts.iter_mut().rev().filter(|act| act.device == device);
+        own.take(UNPUBLISHED).for_each(|act| act.struck = true);
+    }
+
+    /// Whether the crash may have come with the news that somebody had taken the file's name: then
+    /// there is nothing that it could come back beside.
     fn was_taken_away(&self, act: &Act, next: &BTreeMap<Saved, Vec<Saved>>) -> bool {
         let elsewhere = |other: &&Act| other.takes_name && other.device != act.device;
         !act.alone

@@ -270,6 +270,9 @@ impl Person<'_> {
     fn open(&mut self, path: &Path) -> Done<Held> {
         let mut held = Held::open(&self.mount.join(path), self.history, self.device)?;
         self.share(&mut held);
+        // What was saved only just now may not be a version of its own before it is changed again.
+        let base: Vec<Saved> = held.ended.iter().copied().collect();
+        held.shared |= base.iter().any(|saved| self.ledger.may_be_unpublished(*saved, self.device));
         Ok(held)
     }
 
@@ -322,8 +325,15 @@ impl Person<'_> {
         if !held.dirty {
             return Ok(());
         }
+        let own = |other: &&mut Held| (other.device, other.ino) == (held.device, held.ino);
+        if let Some(other) = self.held.iter_mut().find(own) {
+            // It is a version once nobody writes to it any more.
+            other.ended.extend(held.ended);
+            return Ok(());
+        }
         let saved = held.content()?;
-        let saved = saved.filter(|_| held.links().is_ok_and(|links| links > 0));
+        // What is written to a file without a name goes with it.
+        let saved = saved.filter(|_| !held.taken);
         let mut ended = held.ended;
         if let Some(saved) = saved {
             ended.remove(&saved);
@@ -394,7 +404,7 @@ impl Person<'_> {
     fn sync(&mut self, held: &mut Held) -> Done {
         held.file.sync_all()?;
         if held.dirty {
-            let saved = held.content()?.filter(|_| held.links().is_ok_and(|links| links > 0));
+            let saved = held.content()?.filter(|_| !held.taken);
             let act = self.act(&format!("sync {}", held.path), saved, held.ended.clone());
             self.note(act);
         }
@@ -440,10 +450,13 @@ impl Person<'_> {
     }
 
     /// What ended when a name of this was taken, and whether that isn't certain.
-    fn ends(&self, witness: &Witness) -> (BTreeSet<Saved>, bool) {
+    fn ends(&mut self, witness: &Witness) -> (BTreeSet<Saved>, bool) {
         let mut ended = BTreeSet::new();
         if witness.links <= 1 || !self.alone {
             ended.extend(witness.saved);
+        }
+        for held in self.held.iter_mut().filter(|held| held.device == self.device) {
+            held.taken |= held.links().map_or(true, |links| links == 0);
         }
         // What a new file replaces goes also if nobody ever sees that file.
         let open = self.held.iter().filter(|held| held.device == self.device);

@@ -30,9 +30,15 @@ impl<I: Index> Transaction<'_, I> {
         if state.inode.kind != Kind::File {
             return Err(OperationError::NotPermitted);
         }
-        // A version of a file that was removed here would bring it back.
         let mut entries = self.entries_of(id)?;
-        entries.retain(|entry| entry.present);
+        let is_shown = entries.iter().any(|entry| entry.present);
+        if is_shown {
+            entries.retain(|entry| entry.present);
+        } else if self.is_taken_here(&entries)? {
+            // A version of a file that was removed here would bring it back. Of one that was removed
+            // elsewhere it does: whoever did that didn't know of it.
+            return Err(OperationError::NotFound);
+        }
         let Some(first) = entries.first() else { return Err(OperationError::NotFound) };
         let is_first = state.inode.is_withheld();
         made.context.join(&made.parents.iter().copied().collect());
@@ -60,7 +66,8 @@ impl<I: Index> Transaction<'_, I> {
             // Others may have been told that all older numbers of this writer are known to them.
             now.inode.attributes.dot = self.dot();
         }
-        let stays = !parted && ordinary == entries.len() && now.inode.versions.len() == 1;
+        let stays =
+            is_shown && !parted && ordinary == entries.len() && now.inode.versions.len() == 1;
         self.write_inode(now)?;
         if is_first {
             self.show_others(id, false)?;
@@ -72,6 +79,19 @@ impl<I: Index> Transaction<'_, I> {
             self.dirty.clear();
         }
         Ok(Node::Inode(id))
+    }
+
+    /// Whether this device took the last name of the file that these entries are of.
+    fn is_taken_here(&self, entries: &[EntryState]) -> Result<bool, I::Error> {
+        let former = self.index.former_writers()?;
+        let mut own = former.iter().map(|former| former.last.writer).collect::<Vec<_>>();
+        own.push(self.state.writer);
+        let by_own = |removal: &Removal| own.iter().any(|writer| removal.dots.number(*writer) > 0);
+        Ok(entries.iter().any(|state| {
+            let heard = state.entry.removal.as_ref().filter(|removal| by_own(removal));
+            let waiting = state.withheld.as_ref().map(|(removal, _)| removal);
+            heard.into_iter().chain(waiting).any(|removal| removal.last_link)
+        }))
     }
 
     /// A writer's version covers its earlier ones of the file, also one that went another way:
