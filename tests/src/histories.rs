@@ -173,7 +173,12 @@ impl<'a> Play<'a> {
         if !in_order {
             self.ledger.strike(device);
         }
-        for held in self.held.extract_if(.., |held| held.device == device) {
+        for mut held in self.held.extract_if(.., |held| held.device == device) {
+            let nameless = !in_order && held.links().map_or(true, |links| links == 0);
+            if nameless && let Ok(content) = held.content() {
+                // There is nothing that it could come back beside.
+                held.ended.extend(content);
+            }
             if held.dirty && (in_order || held.may_be_published()) {
                 self.ledger.note(Act {
                     what: format!(

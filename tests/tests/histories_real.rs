@@ -14,6 +14,6 @@ fn three_devices_agree_and_lose_nothing_whatever_happened() {
     let Some(total) = play_all(first, histories, |_: &Total| {}) else { return };
     assert_eq!(total.histories, histories);
     if histories >= 100 {
-        assert!(total.operations > 2000 && total.stops > 10 && total.repairs > 50, "{total:?}");
+        assert!(total.operations > 2000 && total.stops >= 10 && total.repairs > 50, "{total:?}");
     }
 }

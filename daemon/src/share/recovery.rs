@@ -6,7 +6,7 @@ use kith_core::content::Content;
 use kith_core::effect::Effect;
 use kith_core::id::InodeId;
 use kith_core::index::{IndexRead, Shown};
-use kith_core::operation::{self, Operation, OperationError};
+use kith_core::operation::{self, Operation};
 use kith_core::register::{Kind, Mark};
 use kith_core::vector::VersionVector;
 use kith_core::view::time_of_day;
@@ -49,7 +49,7 @@ impl Share {
             let whole = self.commit(&Origin::Elsewhere, |tx| {
                 let names = tx.shown_of(left.owner)?;
                 Ok::<_, WriteError>(match names.first() {
-                    None if is_whole(&left) => bring_back(tx, &left, content)?,
+                    // What had lost its last name dies.
                     None => (None, Vec::new()),
                     Some(_) if is_published(tx, &left, &content)? => (None, Vec::new()),
                     Some(_) if is_whole(&left) => (Some(true), republish(tx, &left, content)?),
@@ -89,20 +89,6 @@ fn is_published(
     let same_time = |mtime| left.closed.is_none_or(|closed| closed == mtime);
     let mut versions = versions.map(|(_, version)| version);
     Ok(versions.any(|it| it.content == *content && same_time(it.mtime)))
-}
-
-/// What had lost its last name here dies. What was removed elsewhere stands, because whoever did
-/// that didn't know of it.
-fn bring_back(
-    tx: &mut Transaction<'_>,
-    left: &Recovered,
-    content: Content,
-) -> Result<(Option<bool>, Vec<Effect>), WriteError> {
-    match republish(tx, left, content) {
-        Ok(effects) => Ok((Some(true), effects)),
-        Err(WriteError::Operation(OperationError::NotFound)) => Ok((None, Vec::new())),
-        Err(error) => Err(error),
-    }
 }
 
 fn republish(

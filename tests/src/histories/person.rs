@@ -281,6 +281,7 @@ impl Person<'_> {
         for other in self.held.iter_mut() {
             if (other.device, other.ino) == (held.device, held.ino) {
                 (other.shared, held.shared) = (true, true);
+                held.dirty |= other.dirty;
             }
         }
     }
@@ -329,6 +330,7 @@ impl Person<'_> {
         if let Some(other) = self.held.iter_mut().find(own) {
             // It is a version once nobody writes to it any more.
             other.ended.extend(held.ended);
+            other.dirty = true;
             return Ok(());
         }
         let saved = held.content()?;

@@ -34,7 +34,7 @@ impl<I: Index> Transaction<'_, I> {
         let is_shown = entries.iter().any(|entry| entry.present);
         if is_shown {
             entries.retain(|entry| entry.present);
-        } else if self.is_taken_here(&entries)? {
+        } else if entries.iter().any(|entry| self.took_last_name(entry)) {
             // A version of a file that was removed here would bring it back. Of one that was removed
             // elsewhere it does: whoever did that didn't know of it.
             return Err(OperationError::NotFound);
@@ -81,17 +81,13 @@ impl<I: Index> Transaction<'_, I> {
         Ok(Node::Inode(id))
     }
 
-    /// Whether this device took the last name of the file that these entries are of.
-    fn is_taken_here(&self, entries: &[EntryState]) -> Result<bool, I::Error> {
-        let former = self.index.former_writers()?;
-        let mut own = former.iter().map(|former| former.last.writer).collect::<Vec<_>>();
-        own.push(self.state.writer);
-        let by_own = |removal: &Removal| own.iter().any(|writer| removal.dots.number(*writer) > 0);
-        Ok(entries.iter().any(|state| {
-            let heard = state.entry.removal.as_ref().filter(|removal| by_own(removal));
-            let waiting = state.withheld.as_ref().map(|(removal, _)| removal);
-            heard.into_iter().chain(waiting).any(|removal| removal.last_link)
-        }))
+    /// Whether this device took the last name of a file when it removed this entry. Whoever has the
+    /// file open has it since this writer began.
+    fn took_last_name(&self, state: &EntryState) -> bool {
+        let own = |removal: &&Removal| removal.dots.number(self.state.writer) > 0;
+        let heard = state.entry.removal.as_ref().filter(own);
+        let waiting = state.withheld.as_ref().map(|(removal, _)| removal);
+        heard.into_iter().chain(waiting).any(|removal| removal.last_link)
     }
 
     /// A writer's version covers its earlier ones of the file, also one that went another way:
