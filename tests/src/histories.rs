@@ -75,7 +75,11 @@ fn play(stage: &mut Stage, seeds: &[u64], total: &mut Total) {
         Ok(()) => (None, format!("a daemon complained:\n  {}", complaints.join("\n  "))),
         Err(wrong) => wrong,
     };
-    let story = play.story_of(wrong.0);
+    let mut story = play.story_of(wrong.0);
+    for device in (0..DEVICES).filter(|device| !play.stage.is_down(*device)) {
+        let share = play.stage.device(device).share();
+        let _ = writeln!(story, "  {}: {share:?}", play.stage.device(device).name());
+    }
     let which = wrong.0.map_or(seeds[0], |history| seeds[history]);
     let count = if wrong.0.is_some() { 1 } else { seeds.len() };
     panic!(
@@ -165,9 +169,10 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
-    /// The files that were open on a device go with its daemon. What was synced comes back as the
-    /// file, and so it may if it was open for long or the daemon had time to end; else what they
-    /// were to replace stays.
+    /// The files that were open on a device go with its daemon. What was written and not saved may
+    /// come back as the file: if it was synced, if the daemon had time to end, and also if anybody
+    /// closed the file meanwhile, a reader too, for then the kernel hands over times as it does
+    /// when a writer closes it.
     fn forget_held(&mut self, device: usize, in_order: bool) {
         let alone = self.stage.is_alone(device);
         if !in_order {
@@ -179,7 +184,7 @@ impl<'a> Play<'a> {
                 // There is nothing that it could come back beside.
                 held.ended.extend(content);
             }
-            if held.dirty && (in_order || held.may_be_published()) {
+            if held.dirty {
                 self.ledger.note(Act {
                     what: format!(
                         "{}: stops with {} open",

@@ -7,10 +7,6 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// How long a file may be open before the kernel or the daemon may take it for whole.
-const OPEN_LONG: Duration = Duration::from_secs(15);
 
 /// A file that is open for reading and writing.
 #[derive(Debug)]
@@ -31,13 +27,8 @@ pub struct Held {
     pub dirty: bool,
     /// Whether it is new and was never published.
     pub fresh: bool,
-    /// Whether it was ever synced.
-    pub synced: bool,
     /// Whether somebody on this device took its last name.
     pub taken: bool,
-    /// Whether other handles on it may have written too.
-    pub shared: bool,
-    since: Instant,
 }
 
 impl Held {
@@ -87,10 +78,7 @@ impl Held {
             ended: BTreeSet::new(),
             dirty: false,
             fresh: false,
-            synced: false,
             taken: false,
-            shared: false,
-            since: Instant::now(),
         })
     }
 
@@ -108,11 +96,6 @@ impl Held {
     /// What asking gives.
     pub fn links(&self) -> io::Result<u64> {
         links(&self.file)
-    }
-
-    /// Whether what was replaced through it may be replaced although it was never closed.
-    pub fn may_be_published(&self) -> bool {
-        self.synced || self.shared || self.since.elapsed() > OPEN_LONG
     }
 }
 

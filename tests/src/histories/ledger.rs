@@ -155,12 +155,6 @@ impl Ledger {
         ended
     }
 
-    /// Whether something was saved on a device so shortly ago that it may not be published.
-    pub fn may_be_unpublished(&self, saved: Saved, device: usize) -> bool {
-        let own = self.acts.iter().rev().filter(|act| act.device == device);
-        own.take(UNPUBLISHED).any(|act| act.saved == Some(saved))
-    }
-
     /// A device's daemon was killed.
     pub fn strike(&mut self, device: usize) {
         let own = self.acts.iter_mut().rev().filter(|act| act.device == device);

@@ -270,17 +270,13 @@ impl Person<'_> {
     fn open(&mut self, path: &Path) -> Done<Held> {
         let mut held = Held::open(&self.mount.join(path), self.history, self.device)?;
         self.share(&mut held);
-        // What was saved only just now may not be a version of its own before it is changed again.
-        let base: Vec<Saved> = held.ended.iter().copied().collect();
-        held.shared |= base.iter().any(|saved| self.ledger.may_be_unpublished(*saved, self.device));
         Ok(held)
     }
 
-    /// Marks handles on one file.
+    /// A file that others are writing to is being written to through this handle too.
     fn share(&mut self, held: &mut Held) {
-        for other in self.held.iter_mut() {
+        for other in &*self.held {
             if (other.device, other.ino) == (held.device, held.ino) {
-                (other.shared, held.shared) = (true, true);
                 held.dirty |= other.dirty;
             }
         }
@@ -410,7 +406,7 @@ impl Person<'_> {
             let act = self.act(&format!("sync {}", held.path), saved, held.ended.clone());
             self.note(act);
         }
-        (held.synced, held.fresh) = (true, false);
+        held.fresh = false;
         Ok(())
     }
 
