@@ -100,6 +100,13 @@ fn render(status: &Status, now: Moment) -> String {
     facts.push(format!("running for {}", span(device.uptime_seconds)));
     let _ = writeln!(text, "{DIM}   {}{DIM:#}", facts.join("   "));
 
+    if let Some(when) = device.cloned {
+        let _ = writeln!(
+            text,
+            "{BAD}Another machine has this device's identity{BAD:#} (seen {}): `kith doctor` says what to do.",
+            ago(when, now)
+        );
+    }
     text.push('\n');
     text.push_str(&render_shares(&status.shares, now));
     text.push('\n');
@@ -312,6 +319,7 @@ pub(crate) mod tests {
     pub(crate) fn status() -> Status {
         Status {
             device: ThisDevice {
+                cloned: None,
                 id: "0123456789abcdef".repeat(4),
                 name: "laptop".into(),
                 version: "0.1.0".into(),

@@ -4,7 +4,7 @@ use crate::circle::{Circle, CircleError};
 use crate::events::Events;
 use crate::network::{InviteEvent, JoinError, Network, NetworkError};
 use crate::peer::Peers;
-use crate::share::{Share, kith_error_chain};
+use crate::share::{CLONE_HINT, Share, context, kith_error_chain};
 use crate::sightings::Sightings;
 use crate::steward::{ControlError, ControlErrorKind, InviteStream, Joining, Steward};
 use kith_control::diagnosis::{Check, DoctorReport};
@@ -28,6 +28,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 /// A clock that is this far off makes the later of two changes hard to tell.
 const CLOCK_FIRST_YEAR_SECONDS: u64 = 1_700_000_000;
+/// How long a sign that another machine has this device's identity counts: both give new ones
+/// whenever they meet anybody.
+const CLONE_SIGN_COUNTS_MS: u64 = 24 * 3600 * 1000;
 /// Free room below which a person is warned.
 const ROOM_WARN_BYTES: u64 = 2 << 30;
 
@@ -94,9 +97,41 @@ impl Caretaker {
         Ok(full.then(|| what.to_owned()))
     }
 
+    /// When there was the first and the last sign that another machine has this device's identity,
+    /// if that is lately.
+    fn cloned(&self) -> Result<Option<(Moment, Moment)>, StoreError> {
+        let signs = self.share.store.snapshot()?.clone_signs()?;
+        let moment = |ms: u64| Moment::from_unix_ms(i64::try_from(ms).unwrap_or(i64::MAX));
+        let oldest = context().now.0.saturating_sub(CLONE_SIGN_COUNTS_MS);
+        let signs = signs.filter(|signs| signs.last.0 >= oldest);
+        Ok(signs.map(|signs| (moment(signs.first.0), moment(signs.last.0))))
+    }
+
     /// The UDP port that the network listens on; 0 if it has none any more.
     pub(crate) fn port(&self) -> u16 {
         self.network.local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Whether this device is the only one with its identity.
+    fn check_identity(&self) -> Check {
+        match self.cloned() {
+            Ok(None) => Check::ok("identity", "no other machine has this device's identity"),
+            Ok(Some((first, last))) => Check::bad(
+                "identity",
+                format!(
+                    "Another machine has the identity of {}: Kith's data was copied. No file is lost \
+                     by that, but only one of the two is connected at a time. First seen {first}, \
+                     last seen {last}",
+                    self.own_name()
+                ),
+                CLONE_HINT,
+            ),
+            Err(error) => Check::bad(
+                "identity",
+                kith_error_chain(&error),
+                "Look at the disk under Kith's data, and at the daemon's log.",
+            ),
+        }
     }
 
     fn own_name(&self) -> String {
@@ -151,6 +186,7 @@ impl Steward for Caretaker {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 port: Some(self.port()).filter(|port| *port > 0),
                 addresses: self.network.addresses().iter().map(SocketAddr::to_string).collect(),
+                cloned: self.cloned().map_err(|error| failed(&error))?.map(|(_, last)| last),
                 uptime_seconds: self.started.elapsed().as_secs(),
             },
             devices: devices.collect(),
@@ -292,6 +328,7 @@ impl Steward for Caretaker {
             let hint = "Set the clock: the later of two changes is told by it.";
             Check::warn("clock", "the clock shows a time long past", hint)
         });
+        checks.push(self.check_identity());
         for member in
             self.circle.members().into_iter().filter(|member| !member.own && !member.removed)
         {

@@ -527,5 +527,14 @@ impl crate::network::Peers for DaemonHooks {
             .send(Happening::DeviceJoined { id: member.device.to_string(), name: member.name });
     }
 
+    fn cloned(&self) {
+        let share = Arc::clone(&self.share);
+        drop(tokio::task::spawn_blocking(move || {
+            if let Err(error) = share.note_clone() {
+                tracing::error!(cause = %kith_error_chain(&error), "a sign of a copied identity can't be kept");
+            }
+        }));
+    }
+
     fn member_changed(&self) {}
 }

@@ -39,6 +39,10 @@ pub struct ThisDevice {
     /// Where other devices may find it: `HOST:PORT`, the best first.
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// When there last was a sign that another machine has this device's identity; nothing if that
+    /// is longer ago than a day, or never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned: Option<Moment>,
     /// Seconds since the daemon started.
     #[serde(default)]
     pub uptime_seconds: u64,

@@ -64,6 +64,7 @@ impl Steward for Fixed {
     fn status(&self) -> Result<Status, ControlError> {
         Ok(Status {
             device: ThisDevice {
+                cloned: None,
                 id: "cd".repeat(32),
                 name: "laptop".into(),
                 version: "0.1.0".into(),

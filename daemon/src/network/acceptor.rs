@@ -39,10 +39,20 @@ pub(super) async fn accept_all(shared: Arc<Shared>) {
         };
         let task = shared.clone();
         shared.spawn(async move {
-            let Some((connection, key, protocol)) = shake_hands(&task, incoming).await else {
+            let Some((connection, key, protocol)) = shake_hands(incoming).await else {
                 return;
             };
             drop(slot);
+            if key == task.identity.public() {
+                // This device itself, at an address that was another's; or another machine.
+                if protocol == tls::ALPN_MEMBER {
+                    MEMBER.grant(&connection);
+                    session::meet_own_key(&task, connection, false).await;
+                } else {
+                    Close::Stranger.close(&connection);
+                }
+                return;
+            }
             match &protocol[..] {
                 tls::ALPN_MEMBER => serve_member(&task, connection, key).await,
                 tls::ALPN_PAIRING => serve_joiner(&task, connection, key).await,
@@ -52,10 +62,7 @@ pub(super) async fn accept_all(shared: Arc<Shared>) {
     }
 }
 
-async fn shake_hands(
-    shared: &Shared,
-    incoming: Incoming,
-) -> Option<(Connection, PublicKey, Vec<u8>)> {
+async fn shake_hands(incoming: Incoming) -> Option<(Connection, PublicKey, Vec<u8>)> {
     let address = canonical(incoming.remote_address());
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
@@ -73,8 +80,7 @@ async fn shake_hands(
         Err(_) => return None,
     };
     let known = tls::peer_key(&connection).zip(tls::protocol(&connection));
-    let Some((key, protocol)) = known.filter(|(key, _)| *key != shared.identity.public()) else {
-        // Nobody, or this device itself at an address that was another's.
+    let Some((key, protocol)) = known else {
         Close::Stranger.close(&connection);
         return None;
     };

@@ -135,6 +135,18 @@ async fn keep_dialing(shared: Arc<Shared>, device: DeviceId) {
     }
 }
 
+/// Looks whether what announces itself as this device is another machine.
+pub(super) async fn meet_twin(shared: Arc<Shared>) {
+    let own = shared.identity.device();
+    let Ok(config) = endpoint::member_client(&shared.identity, own) else { return };
+    let addresses = shared.sightings().addresses_of(own);
+    match dial(&shared, &config, addresses).await {
+        Ok(connection) => session::meet_own_key(&shared, connection, true).await,
+        // What a former start announced, and is gone.
+        Err(error) => tracing::debug!("what announces this device doesn't answer: {error}"),
+    }
+}
+
 /// Makes a link to a member. The error says why not, for people.
 async fn dial_and_greet(
     shared: &Arc<Shared>,

@@ -1,9 +1,17 @@
 //! Which connections are in use: one between two devices, and which of two it is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kith_core::id::DeviceId;
 use quinn::Connection;
+use tokio::time::Instant;
+
+use super::twins::Twins;
+
+/// How long one of two machines with one identity keeps its link before the other gets its turn: long
+/// enough to walk a log of millions.
+const TURN: Duration = Duration::from_secs(15);
 
 /// A connection on which both sides have said hello.
 #[derive(Clone, Debug)]
@@ -17,6 +25,8 @@ pub(super) struct Candidate {
     pub(super) instance: u64,
     /// The link that ended last, as the other side sees it.
     pub(super) ended: Option<u64>,
+    /// When both sides had said hello.
+    pub(super) since: Instant,
 }
 
 /// The connection of each device.
@@ -24,6 +34,7 @@ pub(super) struct Candidate {
 pub(super) struct Links {
     current: BTreeMap<DeviceId, Candidate>,
     ended: BTreeMap<DeviceId, u64>,
+    twins: Twins,
 }
 
 /// What a decision is made from.
@@ -66,8 +77,15 @@ impl Links {
             ended: candidate.ended,
         };
         let current = self.current.get(&device);
+        self.twins.note(device, new.instance);
+        let twin = self.twins.of(device, new.instance);
         let live = current.filter(|current| current.connection.close_reason().is_none());
         if live.is_some_and(|current| !replaces(own, device, facts(current), facts(&new))) {
+            return Err(());
+        }
+        let in_turn =
+            |current: &Candidate| twin == Some(current.instance) && current.since.elapsed() < TURN;
+        if live.is_some_and(in_turn) {
             return Err(());
         }
         let old = self.current.insert(device, new);
@@ -85,6 +103,11 @@ impl Links {
             self.ended.insert(device, id);
         }
         in_use
+    }
+
+    /// The other start of a device that goes on at once with this one, on another machine.
+    pub(super) fn twin_of(&self, device: DeviceId, instance: u64) -> Option<u64> {
+        self.twins.of(device, instance)
     }
 
     /// Whether there is a link to `device`.

@@ -6,6 +6,7 @@ pub mod link;
 mod links;
 mod session;
 pub(crate) mod shared;
+mod twins;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub trait Peers: Send + Sync {
     fn disconnected(&self, device: DeviceId, reason: String);
     /// A device is a member that wasn't, by this device's invitation or another's.
     fn joined(&self, member: Member);
+    /// There is a sign that another machine has this device's identity.
+    fn cloned(&self);
     /// Names, addresses, roles or members have changed.
     fn member_changed(&self);
 }
@@ -285,6 +288,7 @@ async fn watch_invitation(shared: Arc<Shared>) {
 async fn browse(shared: Arc<Shared>) {
     let Some(discovery) = &shared.discovery else { return };
     let own = discovery.own_name();
+    let mut meeting = shared.runtime.spawn(std::future::ready(()));
     loop {
         let events = match discovery.browse() {
             Ok(events) => events,
@@ -297,6 +301,9 @@ async fn browse(shared: Arc<Shared>) {
             let seen = shared.sightings().note(&event, &own);
             let Some(beacon) = seen else { continue };
             shared.seen.send_modify(|count| *count += 1);
+            if beacon.is_of(shared.identity.device()) && meeting.is_finished() {
+                meeting = shared.runtime.spawn(dialer::meet_twin(shared.clone()));
+            }
             // Anybody can be seen. Only a member is a reason to dial.
             if shared.circle.others().into_iter().any(|device| beacon.is_of(device)) {
                 shared.wake_all();

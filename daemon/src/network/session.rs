@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::link::{Link, StreamKind, open_uni};
 use super::links::Candidate;
@@ -55,6 +55,10 @@ struct Hello {
 struct List {
     #[n(0)]
     statements: Vec<Signed>,
+    /// Another start of the device that this is sent to, which goes on at once with the one that
+    /// gets it: on another machine, with the same identity.
+    #[n(1)]
+    twin: Option<u64>,
 }
 
 /// Why a connection didn't become a link.
@@ -131,6 +135,7 @@ async fn greet(
         initiator,
         instance: hello.instance,
         ended: hello.ended,
+        since: Instant::now(),
     };
     let (uni, unis) = mpsc::channel(STREAMS_WAITING);
     let (bi, bis) = mpsc::channel(STREAMS_WAITING);
@@ -148,7 +153,37 @@ async fn greet(
     };
     let id = candidate.id;
     shared.admit(candidate, link).map_err(|()| SessionError::Duplicate)?;
-    Ok(Session { connection: connection.clone(), device, id, ours, said, heard, uni, bi })
+    let (connection, instance) = (connection.clone(), hello.instance);
+    Ok(Session { connection, device, id, instance, ours, said, heard, uni, bi })
+}
+
+/// Both sides of a connection whose other end has this device's own key say hello: if it isn't this
+/// very process, the identity is on two machines.
+pub(super) async fn meet_own_key(shared: &Shared, connection: Connection, initiator: bool) {
+    let ours = Hello { version: VERSION, instance: shared.instance, ended: None };
+    let both = async {
+        let mut said = None;
+        if initiator {
+            said = Some(say(&connection, &ours).await?);
+        }
+        let (theirs, heard, _) = hear(&connection, 0).await?;
+        if !initiator {
+            said = Some(say(&connection, &ours).await?);
+        }
+        // Whoever dialed has heard enough, and ends it.
+        if !initiator {
+            connection.closed().await;
+        }
+        drop((said, heard));
+        Ok::<_, SessionError>(theirs.instance)
+    };
+    let met = timeout(HELLO_WAIT, both).await;
+    Close::Done.close(&connection);
+    if let Ok(Ok(instance)) = met
+        && instance != shared.instance
+    {
+        shared.peers.cloned();
+    }
 }
 
 /// Opens this side's stream for the circle's list.
@@ -197,6 +232,7 @@ struct Session {
     connection: Connection,
     device: DeviceId,
     id: u64,
+    instance: u64,
     ours: Hello,
     said: Option<SendStream>,
     heard: RecvStream,
@@ -207,7 +243,7 @@ struct Session {
 impl Session {
     /// Serves the link until its connection has ended.
     async fn live(self, shared: Arc<Shared>) {
-        let Session { connection, device, id, ours, said, heard, uni, bi } = self;
+        let Session { connection, device, id, instance, ours, said, heard, uni, bi } = self;
         let address = canonical(connection.remote_address());
         let circle = shared.circle.clone();
         let remembered = spawn_blocking(move || circle.remember_address(device, address));
@@ -216,7 +252,7 @@ impl Session {
             let violation = tokio::select! {
                 _ = connection.closed() => None,
                 violation = listen(&shared, heard) => violation,
-                () = speak(&shared, &connection, &ours, said) => None,
+                () = speak(&shared, &connection, (device, instance), &ours, said) => None,
                 () = take_unis(&shared, &connection, uni) => None,
                 () = take_bis(&shared, &connection, bi) => None,
             };
@@ -243,10 +279,12 @@ impl Session {
 async fn speak(
     shared: &Arc<Shared>,
     connection: &Connection,
+    (device, instance): (DeviceId, u64),
     hello: &Hello,
     said: Option<SendStream>,
 ) {
     let mut changes = shared.circle.subscribe();
+    let mut links = shared.links_changed.subscribe();
     let mut stream = match said {
         Some(stream) => stream,
         None => match say(connection, hello).await {
@@ -254,17 +292,25 @@ async fn speak(
             Err(_) => return,
         },
     };
-    let mut sent = Vec::new();
+    let mut sent = (Vec::new(), None);
     loop {
         changes.mark_unchanged();
+        links.mark_unchanged();
         let statements = shared.circle.statements();
-        if statements != sent {
-            sent.clone_from(&statements);
-            if frame::write(&mut stream, &List { statements }).await.is_err() {
+        let twin = shared.links().twin_of(device, instance);
+        let said = (statements, twin);
+        if said != sent {
+            sent.clone_from(&said);
+            let (statements, twin) = said;
+            if frame::write(&mut stream, &List { statements, twin }).await.is_err() {
                 return;
             }
         }
-        if changes.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = changes.changed() => changed,
+            changed = links.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
@@ -280,6 +326,9 @@ async fn listen(shared: &Arc<Shared>, mut stream: RecvStream) -> Option<String> 
             Err(error) if error.is_violation() => return Some(error.to_string()),
             Err(_) => return None,
         };
+        if list.twin.is_some_and(|twin| twin != shared.instance) {
+            shared.peers.cloned();
+        }
         let circle = shared.circle.clone();
         match spawn_blocking(move || circle.merge(list.statements)).await {
             Ok(Ok(joined)) => {

@@ -134,7 +134,11 @@ impl Shared {
     pub(super) fn admit(&self, candidate: Candidate, link: Link) -> Result<(), ()> {
         let device = link.device;
         let announcing = lock(&self.announcing);
-        let replaced = self.links().admit(self.identity.device(), device, candidate)?;
+        let admitted = self.links().admit(self.identity.device(), device, candidate);
+        let replaced = admitted.inspect_err(|()| {
+            // It may have been the proof that there are two of it, which the other one is told.
+            self.links_changed.send_modify(|count| *count += 1);
+        })?;
         if let Some(old) = replaced {
             Close::Replaced.close(&old);
             self.peers.disconnected(device, Close::Replaced.text().to_owned());

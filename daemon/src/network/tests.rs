@@ -21,6 +21,7 @@ enum Event {
     Connected(Link),
     Disconnected(DeviceId, String),
     Joined(Member),
+    Cloned,
     MemberChanged,
 }
 
@@ -35,6 +36,9 @@ impl Peers for Events {
     }
     fn joined(&self, member: Member) {
         let _ = self.0.send(Event::Joined(member));
+    }
+    fn cloned(&self) {
+        let _ = self.0.send(Event::Cloned);
     }
     fn member_changed(&self) {
         let _ = self.0.send(Event::MemberChanged);
@@ -97,6 +101,7 @@ impl Device {
                 format!("disconnected: {reason}")
             }
             Event::Joined(member) => format!("joined {}", member.name),
+            Event::Cloned => "cloned".to_owned(),
             Event::MemberChanged => "changed".to_owned(),
         }
     }
@@ -559,4 +564,46 @@ async fn a_taken_port_is_no_obstacle() {
         panic!("a port that a person named is kept to")
     };
     assert_eq!(port, taken);
+}
+
+/// A copy of a home.
+fn copied(home: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let from = home.join(".");
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(copy.path()).status();
+    assert!(done.unwrap().success());
+    copy
+}
+
+#[tokio::test]
+async fn two_machines_with_one_identity_are_both_told_by_a_third_device() {
+    let (mut one, mut two) = pair().await;
+    // Another home with what the second has.
+    let mut twin = Device::start_in(copied(two.home.path()), "two").await;
+    twin.network.connect_hint(one.address());
+    twin.wait_for("connected one").await;
+    // Each takes its turn, so that both hear of the other.
+    two.network.connect_hint(one.address());
+    two.wait_for("cloned").await;
+    twin.wait_for("cloned").await;
+    assert!(one.network.is_linked(two.id()));
+    one.wait_for("connected two").await;
+}
+
+#[tokio::test]
+async fn a_device_that_meets_its_own_key_tells_itself_from_another_machine() {
+    let mut one = Device::start("one").await;
+    // Its own process, at an address that it takes for another's: nothing comes of it.
+    let shared = &one.network.shared;
+    let dial = async |device: &Device| {
+        let config = member_client(&one.identity, one.id()).unwrap();
+        let (endpoint, to) = (&shared.endpoint, device.address());
+        endpoint.connect_with(config, to, tls::SERVER_NAME).unwrap().await.unwrap()
+    };
+    super::session::meet_own_key(shared, dial(&one).await, true).await;
+    let mut twin = Device::start_in(copied(one.home.path()), "one").await;
+    super::session::meet_own_key(shared, dial(&twin).await, true).await;
+    one.wait_for("cloned").await;
+    twin.wait_for("cloned").await;
+    assert!(one.events.try_recv().is_err(), "once, and not for itself");
 }

@@ -24,6 +24,7 @@ use backlog::Backlog;
 use kith_control::event::Happening;
 use kith_core::clock::WallMs;
 use kith_core::effect::Effect;
+use kith_core::exchange::note_clone;
 use kith_core::id::{DeviceId, InodeId, ShareId, Tag, WriterId};
 use kith_core::index::{Index, IndexRead, ReplicaState};
 use kith_core::name::EntryName;
@@ -56,8 +57,8 @@ pub(crate) struct Share {
 }
 
 /// What to do where two machines have one identity.
-pub(crate) const CLONE_HINT: &str = "On one of the two run 'kith down', move the files `identity` \
-and `circle` out of Kith's data directory, run 'kith up', and join again with a code from another \
+pub(crate) const CLONE_HINT: &str = "On one of the two run 'kith down', move `identity` and \
+`circle` out of Kith's data directory, run 'kith up', and join again with a code from another \
 device. No file is lost by that.";
 
 /// Why a transaction was given up.
@@ -155,6 +156,11 @@ impl Share {
     /// Goes on under a new writer; all sessions begin again.
     pub(crate) fn succeed(&self) -> Result<(), StoreError> {
         self.commit(&Origin::Elsewhere, |tx| Ok(((), succeed(tx, context(), new_writer())?)))
+    }
+
+    /// Keeps that there is a sign that another machine has this device's identity.
+    pub(crate) fn note_clone(&self) -> Result<(), StoreError> {
+        self.commit(&Origin::Elsewhere, |tx| Ok(((), note_clone(tx, now().0)?)))
     }
 
     /// Makes this the replica of another share: what is in it stays, and is merged with what the
