@@ -3,7 +3,9 @@
 pub mod binary;
 pub mod circle;
 pub mod conversation;
+pub mod counted_index;
 pub mod device;
+pub mod exhaustive;
 pub mod grove;
 pub mod histories;
 pub mod lab;

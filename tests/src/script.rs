@@ -349,3 +349,38 @@ fn list(replica: &Replica, directory: InodeId, prefix: &str, lines: &mut Vec<Str
         }
     }
 }
+
+/// What it is about, what everybody has to begin with, and what is done apart and seen after that.
+pub type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Plays rows, with every way for what was done apart to get to everybody, and demands that every
+/// device sees what the rows say.
+pub fn plays(rows: &[Row]) {
+    let mut wrong = Vec::new();
+    for (what, given, rounds) in rows {
+        let spoken = |at: &usize| {
+            rounds.iter().any(|(script, _)| script.contains(&format!("{}:", DEVICES[*at])))
+        };
+        let devices = (0..DEVICES.len()).filter(spoken).max().map_or(2, |last| last + 1).max(2);
+        'ways: for way in Delivery::all(devices) {
+            let mut stage = Stage::new(devices);
+            stage.play(&if given.is_empty() { String::new() } else { format!("desk: {given}") });
+            stage.deliver(&Delivery::all(devices)[0]);
+            for (script, then) in *rounds {
+                stage.play(script);
+                stage.deliver(&way);
+                for (at, replica) in stage.replicas.iter().enumerate() {
+                    let seen = tree(replica);
+                    if seen != told(then, at) {
+                        let (on, then) = (DEVICES[at], told(then, at));
+                        wrong.push(format!(
+                            "{what}, {way:?}\n  {script}\n  {on} {seen:?}\n  not {then:?}"
+                        ));
+                        break 'ways;
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

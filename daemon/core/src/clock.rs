@@ -33,10 +33,14 @@ impl Hlc {
         WallMs(self.0 >> 16)
     }
 
-    /// The first hybrid time of a millisecond. Times past the year 10,889 are held there.
+    /// The last hybrid time that is taken from another device. No honest one comes near it.
+    pub const LAST: Hlc = Hlc(3 << 62);
+
+    /// The first hybrid time of a millisecond. Times past the year 6,429 are held there, so that
+    /// there always is a later one for whoever replaces what a wrong clock stamped.
     #[must_use]
     pub const fn at(wall: WallMs) -> Hlc {
-        let most = (1 << 48) - 1;
+        let most = (1 << 47) - 1;
         Hlc((if wall.0 > most { most } else { wall.0 }) << 16)
     }
 

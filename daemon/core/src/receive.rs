@@ -4,7 +4,7 @@
 //! or cut down alike on every device.
 
 use crate::alarm::{Loss, Taken, is_soon_after};
-use crate::clock::Stamp;
+use crate::clock::{Hlc, Stamp};
 use crate::effect::Effect;
 use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, InodeState, Register};
@@ -44,7 +44,7 @@ impl<I: Index> Transaction<'_, I> {
         let id = inode.id;
         let is_rootless = id == InodeId::ROOT && inode.kind != Kind::Directory;
         // A file leaves its device with a version, or not at all.
-        if is_rootless || inode.is_withheld() {
+        if is_rootless || inode.is_withheld() || inode.latest_hlc() > Hlc::LAST {
             return Ok(());
         }
         if inode.kind != Kind::File {
@@ -96,7 +96,7 @@ impl<I: Index> Transaction<'_, I> {
         entry: Entry,
         removed: &mut BTreeSet<EntryId>,
     ) -> Result<(), I::Error> {
-        if entry.inode == InodeId::ROOT {
+        if entry.inode == InodeId::ROOT || entry.latest_hlc() > Hlc::LAST {
             return Ok(());
         }
         self.catch_up(entry.latest_hlc());

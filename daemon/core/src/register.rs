@@ -262,7 +262,7 @@ impl Entry {
     /// When the latest change of any value here was made.
     #[must_use]
     pub fn latest_hlc(&self) -> Hlc {
-        let removed = self.removal.as_ref().map_or(Hlc::default(), |removal| removal.stamp.hlc);
-        removed.max(self.place.stamp.hlc)
+        let removed = |removal: &Removal| removal.stamp.hlc.max(removal.saw_place.hlc);
+        self.removal.as_ref().map_or(Hlc::default(), removed).max(self.place.stamp.hlc)
     }
 }

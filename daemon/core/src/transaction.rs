@@ -128,9 +128,15 @@ impl<'a, I: Index> Transaction<'a, I> {
         Stamp { hlc: Hlc(seen.0.saturating_add(1)), writer: WriterId(0) }
     }
 
-    /// Catches up with a time from elsewhere.
+    /// Catches up with a time from elsewhere. Where it agrees with this device's clock, and what
+    /// this device gave out before doesn't, the clock was wrong then and is right now.
     pub(crate) fn catch_up(&mut self, seen: Hlc) {
-        self.state.hlc = self.state.hlc.max(seen.min(self.drift_limit()));
+        let limit = self.drift_limit();
+        let agreed = Hlc::at(WallMs(self.context.now.0.saturating_sub(DRIFT_MAX_MS)))..=limit;
+        if self.state.hlc > limit && agreed.contains(&seen) {
+            self.state.hlc = seen;
+        }
+        self.state.hlc = self.state.hlc.max(seen.min(limit));
     }
 
     fn drift_limit(&self) -> Hlc {

@@ -118,11 +118,17 @@ impl<I: Index> Transaction<'_, I> {
     fn settle_group(&mut self, at: &At, copies: Copies) -> Result<(), I::Error> {
         let members = self.members_at(at)?;
         let group = arrange(&members);
-        let rows = self.index.shown_from(at.0, &at.1)?;
-        for row in rows.iter().filter(|row| row.wanted.is_some()) {
-            let here = (at.0, row.name.clone());
-            match (row.node, members.iter().find(|member| member.entry.entry.id == row.entry)) {
+        let hidden: BTreeSet<EntryId> = group.hidden.into_iter().collect();
+        let mut rows = self.index.shown_from(at.0, &at.1)?;
+        rows.retain(|row| row.wanted.is_some());
+        let by_entry: BTreeMap<EntryId, &Member> =
+            members.iter().map(|member| (member.entry.entry.id, member)).collect();
+        let mut moved = BTreeSet::new();
+        for row in rows {
+            let here = (at.0, row.name);
+            match (row.node, by_entry.get(&row.entry)) {
                 (Node::Inode(_), Some(member)) => {
+                    moved.insert(row.entry);
                     self.settle_entry(member.entry.clone(), here, None)?;
                 }
                 (Node::Copy { version, .. }, Some(member)) if copies == Copies::Settle => {
@@ -134,14 +140,13 @@ impl<I: Index> Transaction<'_, I> {
             }
         }
         for member in &members {
-            let labelled = |row: &Shown| row.entry == member.entry.entry.id && row.wanted.is_some();
-            let moved = rows.iter().any(|row| labelled(row) && matches!(row.node, Node::Inode(_)));
+            let id = member.entry.entry.id;
             if copies == Copies::Settle && member.copies_here {
                 self.part_versions(member)?;
             }
-            if group.hidden.contains(&member.entry.entry.id) {
+            if hidden.contains(&id) {
                 self.remove_entry(member.entry.clone())?;
-            } else if is_repaired(&member.entry) && !moved {
+            } else if is_repaired(&member.entry) && !moved.contains(&id) {
                 let parent = member.entry.shown_parent;
                 let replaced = member.entry.entry.place.replaced;
                 self.settle_entry(member.entry.clone(), (parent, at.1.clone()), replaced)?;
