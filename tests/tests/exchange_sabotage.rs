@@ -5,7 +5,7 @@ use kith_core::sabotage::{Fault, activate};
 use kith_tests::simulator::{History, play};
 
 /// How many seeds may pass before a fault is found.
-const SEEDS: u64 = 4000;
+const SEEDS: u64 = 10_000;
 
 #[test]
 fn every_fault_is_found_by_some_history() {

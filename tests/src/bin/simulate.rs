@@ -213,7 +213,7 @@ fn sabotage(options: &Options) -> ExitCode {
         let total = run(options, name);
         let needed = total.failed.map(|seed| seed - options.first + 1);
         let line = match total.failed.zip(needed) {
-            Some((seed, needed)) => format!("{name}: caught by seed {seed}, the {needed}th"),
+            Some((seed, needed)) => format!("{name}: caught by seed {seed}, after {needed} seeds"),
             None => format!("{name}: NOT caught by {} seeds", total.played),
         };
         if options.json {

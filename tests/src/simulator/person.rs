@@ -39,10 +39,10 @@ pub(super) fn operate(replica: &mut Replica, now: WallMs, doing: Doing, chance: 
 }
 
 /// Names such as repairs give, which people give too.
-const LABELLED: [&str; 4] = ["a (device A)", "a (device B)", "a (device A) 2", "d (device B)"];
+const LABELLED: [&str; 4] = ["a (device A)", "a (device B)", "a (device A) 2", "a (device B) 2"];
 
 fn name(random: &mut Random) -> EntryName {
-    let name = if random.chance(8) { random.pick(&LABELLED) } else { random.pick(&NAMES) };
+    let name = if random.chance(14) { random.pick(&LABELLED) } else { random.pick(&NAMES) };
     EntryName::new(name.as_bytes()).expect("these are names")
 }
 
@@ -105,10 +105,10 @@ fn make(replica: &mut Replica, now: WallMs, random: &mut Random, kind: Kind) -> 
 
 /// Bytes to save: mostly new ones, sometimes such as others save too.
 fn bytes(replica: &mut Replica, random: &mut Random) -> Content {
-    if random.chance(85) {
+    if random.chance(76) {
         return replica.fresh_content();
     }
-    let size_bytes = 4096 * (1 + random.below(3));
+    let size_bytes = 4096 * (1 + random.below(2));
     Content { size_bytes, layout: Layout::Inline(vec![Piece::Hole { len_bytes: size_bytes }]) }
 }
 
