@@ -15,6 +15,7 @@ pub mod pulse;
 pub mod random;
 pub mod reference;
 pub mod replicas;
+pub mod scale;
 pub mod scratch;
 pub mod script;
 pub mod simulator;

@@ -340,3 +340,11 @@ fn thousands_who_want_one_name_cost_as_much_each_as_a_few_do() {
     println!("rows for each of those who want a name, taken in and settled: {few:?}, {many:?}");
     assert!(many.0 <= few.0 * 2 && many.1 <= few.1 * 2, "{few:?} and {many:?}");
 }
+
+#[test]
+fn a_store_of_many_entries_is_made_opened_listed_and_exchanged() {
+    // As `scale` does with millions.
+    let directory = tempfile::tempdir().unwrap();
+    let measured = kith_tests::scale::measure(directory.path(), 2500);
+    assert_eq!(measured.entries, 2503);
+}
