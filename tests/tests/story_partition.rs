@@ -154,6 +154,36 @@ fn a_conflict_is_settled_by_saving_and_removing() {
 }
 
 #[test]
+fn a_directory_that_was_removed_here_comes_back_alive() {
+    let Some(circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    for name in ["removed", "replaced"] {
+        fs::create_dir(circle[0].path(name)).unwrap();
+        fs::write(circle[0].path(name).join("file"), "first").unwrap();
+    }
+    fs::create_dir(circle[0].path("over")).unwrap();
+    circle.settle();
+    circle.lab.cut(1);
+    // Programs have something open in both, so that the kernel can't forget them.
+    let mut open = Vec::new();
+    for name in ["removed", "replaced"] {
+        open.push(fs::File::open(circle[0].path(name).join("file")).unwrap());
+        open.push(fs::File::open(circle[0].path(name)).unwrap());
+        fs::remove_file(circle[0].path(name).join("file")).unwrap();
+        fs::write(circle[1].path(name).join("new"), "second").unwrap();
+    }
+    fs::remove_dir(circle[0].path("removed")).unwrap();
+    fs::rename(circle[0].path("over"), circle[0].path("replaced")).unwrap();
+    assert!(open.iter().all(|file| file.metadata().is_ok()), "what is open can be asked");
+    circle.lab.join(1);
+    let tree = circle.settle();
+    for name in ["removed", "replaced"] {
+        assert!(tree.has(&Path::new(name).join("new")), "{:?}", tree.nodes.keys());
+        fs::write(circle[0].path(name).join("here"), "third").unwrap();
+    }
+    circle.settle();
+}
+
+#[test]
 fn what_is_written_to_an_open_file_survives_that_it_is_removed_elsewhere() {
     let Some(circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
     for name in ["removed there.txt", "removed here.txt"] {

@@ -120,7 +120,9 @@ impl Share {
         self.looking(|snapshot| {
             let (row, state) = find(snapshot, ino)?;
             let info = self.shown_info(snapshot, &row, &state)?;
-            if !row.current && self.files.find(ino.0).is_none() {
+            // Of a directory that was removed here the number is superseded at once.
+            let replaced = !row.current && state.inode.kind != Kind::Directory;
+            if replaced && self.files.find(ino.0).is_none() {
                 return Err(LookupError::Stale);
             }
             Ok(info)

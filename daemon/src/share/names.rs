@@ -152,7 +152,13 @@ impl Share {
         let parent = self.parent_id(parent)?;
         let own = [(parent, name.clone())];
         let remove = Operation::Remove { parent, name: name.clone(), directory };
-        Ok(self.operate(remove, &own, |_, _| Ok(()))?)
+        let removed = self.commit(&Origin::Mount(&own), |tx| {
+            let gone = if directory { directory_at(tx, &own[0])? } else { None };
+            let applied = operation::apply(tx, context(), remove)?;
+            part_with(tx, gone)?;
+            Ok::<_, WriteError>(((), applied.effects))
+        });
+        Ok(removed?)
     }
 
     pub(super) fn rename_name(
@@ -170,7 +176,10 @@ impl Share {
         };
         let own = [from.clone(), to.clone()];
         let rename = Operation::Rename { from: from.clone(), to, mode };
-        let renamed = self.operate(rename, &own, |tx, applied| {
+        let renamed = self.commit(&Origin::Mount(&own), |tx| {
+            let replaced = directory_at(tx, &own[1])?;
+            let applied = operation::apply(tx, context(), rename)?;
+            part_with(tx, replaced)?;
             let (_, at) = now();
             let node = applied.node.expect("a rename names its node");
             tx.touch_node(node.key(), at, None)?;
@@ -179,7 +188,7 @@ impl Share {
             {
                 tx.touch_node(other.node.key(), at, None)?;
             }
-            Ok(())
+            Ok::<_, WriteError>(((), applied.effects))
         });
         Ok(renamed?)
     }
@@ -345,6 +354,29 @@ fn forgotten(ino: Ino) -> NodeInfo {
         accessed: None,
         has_lists: false,
     }
+}
+
+/// The directory that a name leads to.
+fn directory_at(
+    tx: &Transaction<'_>,
+    (parent, name): &(InodeId, EntryName),
+) -> Result<Option<InodeId>, StoreError> {
+    let found = tx.look_up(*parent, name)?;
+    let found = found.filter(|(_, _, state)| state.inode.kind == Kind::Directory);
+    Ok(found.map(|(_, row, _)| row.node.key()))
+}
+
+/// Gives a directory another number once it is removed. For the kernel the one under the old number
+/// is dead as long as anything holds it, a file that is open in it or a program that works in it;
+/// and the directory comes back if somebody else did something in it.
+fn part_with(tx: &mut Transaction<'_>, directory: Option<InodeId>) -> Result<(), StoreError> {
+    if let Some(key) = directory
+        && tx.shown_of(key)?.is_empty()
+        && tx.node_of(key)?.is_some()
+    {
+        tx.renew_node(key, now().1)?;
+    }
+    Ok(())
 }
 
 /// The part of a change that is about times.
