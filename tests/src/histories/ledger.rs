@@ -4,7 +4,8 @@
 //! by whoever replaced it (wrote to a handle that had shown it), or took the last name of it, by an
 //! unlink or a rename over it. Whoever was **alone**, certainly without news from other devices,
 //! ended just what they saw. Others may have been told of a later version in the instant before
-//! they took the name, so they may have ended all that was made from what they saw.
+//! they took the name, so they may have ended all that is akin to what they saw: what it was made
+//! from, and all that was made from that.
 //!
 //! Everything saved that nobody ended must be in the final tree of every device under some name.
 
@@ -98,7 +99,7 @@ impl Ledger {
 
     /// What must be visible and isn't.
     pub fn lost(&self, visible: &BTreeSet<Saved>) -> Vec<Lost> {
-        let (ended, next) = (self.ended(), self.made_from());
+        let (ended, next) = (self.ended(), self.akin());
         let mut told = BTreeSet::new();
         let mut lost = Vec::new();
         for act in &self.acts {
@@ -116,7 +117,7 @@ impl Ledger {
 
     /// Everything that somebody ended.
     fn ended(&self) -> BTreeSet<Saved> {
-        let next = self.made_from();
+        let next = self.akin();
         let mut ended = BTreeSet::new();
         for act in &self.acts {
             ended.extend(self.ended_by(act, &next));
@@ -124,12 +125,15 @@ impl Ledger {
         ended
     }
 
-    /// What was made from what.
-    fn made_from(&self) -> BTreeMap<Saved, Vec<Saved>> {
+    /// What was made from what, in both directions.
+    fn akin(&self) -> BTreeMap<Saved, Vec<Saved>> {
         let mut next: BTreeMap<Saved, Vec<Saved>> = BTreeMap::new();
         for act in &self.acts {
             for before in &act.ended {
                 next.entry(*before).or_default().extend(act.saved);
+                if let Some(saved) = act.saved {
+                    next.entry(saved).or_default().push(*before);
+                }
             }
         }
         next
@@ -206,6 +210,7 @@ mod tests {
     fn what_nobody_ended_must_be_there() {
         let first = || act(0, Some(1), &[], false, true);
         let edit = || act(1, Some(2), &[1], false, true);
+        let other = || act(0, Some(3), &[1], false, true);
         let removal = |alone| act(0, None, &[1], true, alone);
         let cases = [
             ("a file that nobody touched", vec![first()], vec![1]),
@@ -214,6 +219,16 @@ mod tests {
             (
                 "an edit that the remover may have known",
                 vec![first(), edit(), removal(false)],
+                vec![],
+            ),
+            (
+                "an edit beside the one that the remover saw and didn't know",
+                vec![first(), edit(), other(), act(2, None, &[3], true, true)],
+                vec![2],
+            ),
+            (
+                "an edit beside the one that the remover saw and may have known",
+                vec![first(), edit(), other(), act(2, None, &[3], true, false)],
                 vec![],
             ),
         ];
