@@ -31,6 +31,9 @@ pub struct Config {
     pub peers: Vec<String>,
     /// How many seconds a read waits for bytes that are not here before it fails; 1 to 3600.
     pub read_deadline_seconds: u64,
+    /// For how many days superseded and removed versions are kept here, if there is room; at most
+    /// 36500.
+    pub history_days: u64,
 }
 
 impl Default for Config {
@@ -42,6 +45,7 @@ impl Default for Config {
             mdns: true,
             peers: Vec::new(),
             read_deadline_seconds: 30,
+            history_days: 90,
         }
     }
 }
@@ -97,6 +101,12 @@ impl Config {
         Duration::from_secs(self.read_deadline_seconds)
     }
 
+    /// For how many milliseconds superseded and removed versions are kept, if there is room.
+    #[must_use]
+    pub fn history_ms(&self) -> u64 {
+        self.history_days * 24 * 3600 * 1000
+    }
+
     fn parse(text: &str) -> Result<Config, (Option<usize>, String)> {
         let config: Config = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
@@ -126,6 +136,9 @@ impl Config {
         }
         if !(1..=3600).contains(&self.read_deadline_seconds) {
             return Err("`read_deadline_seconds` must be from 1 to 3600".into());
+        }
+        if self.history_days > 36500 {
+            return Err("`history_days` must be from 0 to 36500".into());
         }
         Ok(())
     }
@@ -191,7 +204,7 @@ mod tests {
         let config = Config::parse(
             "name = \"desktop\"\nport = 5000\nmount = \"/mnt/kith\"\nmdns = false\n\
              peers = [\"192.0.2.1:5484\", \"[2001:db8::1]:5484\", \"nas.local:1\"]\n\
-             read_deadline_seconds = 5\n",
+             read_deadline_seconds = 5\nhistory_days = 7\n",
         );
         let expected = Config {
             name: Some("desktop".into()),
@@ -200,6 +213,7 @@ mod tests {
             mdns: false,
             peers: vec!["192.0.2.1:5484".into(), "[2001:db8::1]:5484".into(), "nas.local:1".into()],
             read_deadline_seconds: 5,
+            history_days: 7,
         };
         assert_eq!(config, Ok(expected));
     }
@@ -216,6 +230,7 @@ mod tests {
             ("mount = \"Kith\"", None, "`mount` must begin with /"),
             ("peers = [\"192.0.2.1\"]", None, "\"192.0.2.1\" is not HOST:PORT"),
             ("read_deadline_seconds = 0", None, "`read_deadline_seconds` must be"),
+            ("history_days = 40000", None, "`history_days` must be"),
             ("port = ", Some(1), ""),
         ] {
             let (found, sentence) = Config::parse(text).unwrap_err();

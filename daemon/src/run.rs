@@ -33,8 +33,12 @@ const COLLECT_EVERY_PRESSED: Duration = Duration::from_secs(60);
 /// Room below which superseded and removed versions are let go earlier.
 const PRESSED_BYTES: u64 = 1 << 30;
 const HOUR_MS: u64 = 3600 * 1000;
-/// How long superseded and removed versions are kept: with room, with little, and with none.
-const RETENTION_MS: [u64; 3] = [90 * 24 * HOUR_MS, 7 * 24 * HOUR_MS, HOUR_MS / 6];
+/// How long superseded and removed versions are kept at most: with little room, and with none. With
+/// room it is for as long as the settings say.
+const RETENTION_MS: [u64; 2] = [7 * 24 * HOUR_MS, HOUR_MS / 6];
+/// How often what was removed is forgotten, if all devices know; and how often where nothing is kept.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+const FORGET_EVERY_AT_ONCE: Duration = Duration::from_secs(5);
 /// How often at most listeners are told of a share's progress.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
@@ -123,7 +127,7 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
     let peers = Arc::new(Peers::new(Arc::clone(&circle)));
     let sightings = Arc::new(Sightings::open(&paths.data.join("seen")));
     let (stop, stopping) = watch::channel(false);
-    let workers = start_workers(&share, &stopping)?;
+    let workers = start_workers(&share, &circle, config.history_ms(), &stopping)?;
     let hooks = DaemonHooks {
         share: Arc::clone(&share),
         peers: Arc::clone(&peers),
@@ -230,6 +234,8 @@ fn open_share(
 
 fn start_workers(
     share: &Arc<Share>,
+    circle: &Arc<Circle>,
+    history_ms: u64,
     stopping: &watch::Receiver<bool>,
 ) -> Result<Vec<JoinHandle<()>>, RunError> {
     let mut workers = Vec::new();
@@ -237,14 +243,14 @@ fn start_workers(
         let share = Arc::clone(share);
         workers.push(thread(name, move || share.publish_all(size))?);
     }
-    let (share, stopping) = (Arc::clone(share), stopping.clone());
+    let (share, circle, stopping) = (Arc::clone(share), Arc::clone(circle), stopping.clone());
     // Not waited for at the end: what it does may be given up at any time.
-    let _ = thread("kith-upkeep", move || upkeep(&share, &stopping))?;
+    let _ = thread("kith-upkeep", move || upkeep(&share, &circle, history_ms, &stopping))?;
     Ok(workers)
 }
 
-fn upkeep(share: &Share, stopping: &watch::Receiver<bool>) {
-    let mut collected = Instant::now();
+fn upkeep(share: &Share, circle: &Circle, history_ms: u64, stopping: &watch::Receiver<bool>) {
+    let (mut collected, mut forgot) = (Instant::now(), Instant::now());
     let mut clock = ClockOffset::now();
     while !*stopping.borrow() {
         std::thread::park_timeout(UPKEEP_EVERY);
@@ -270,10 +276,21 @@ fn upkeep(share: &Share, stopping: &watch::Receiver<bool>) {
         }
         let free_bytes = share.store.room().map_or(u64::MAX, |room| room.free_bytes);
         let (every, retention_ms) = match free_bytes {
-            0 => (COLLECT_EVERY_PRESSED, RETENTION_MS[2]),
-            1..PRESSED_BYTES => (COLLECT_EVERY_PRESSED, RETENTION_MS[1]),
-            _ => (COLLECT_EVERY, RETENTION_MS[0]),
+            0 => (COLLECT_EVERY_PRESSED, history_ms.min(RETENTION_MS[1])),
+            1..PRESSED_BYTES => (COLLECT_EVERY_PRESSED, history_ms.min(RETENTION_MS[0])),
+            _ => (COLLECT_EVERY, history_ms),
         };
+        let often = if history_ms == 0 { FORGET_EVERY_AT_ONCE } else { FORGET_EVERY };
+        if forgot.elapsed() >= often {
+            forgot = Instant::now();
+            match share.forget(&circle.others(), retention_ms) {
+                Ok(0) => {}
+                Ok(registers) => tracing::info!(registers, "what was removed is forgotten"),
+                Err(error) => {
+                    tracing::error!(cause = %kith_error_chain(&error), "what was removed can't be forgotten");
+                }
+            }
+        }
         if collected.elapsed() >= every {
             collected = Instant::now();
             match share.store.collect(context().now, retention_ms) {

@@ -155,6 +155,11 @@ pub fn greet(one: &mut Device, other: &mut Device) -> (End, End) {
     ] {
         assert!(effects.iter().all(|effect| *effect == Effect::Cloned), "{effects:?}");
     }
+    let told = |end: &mut End, device: &Device| end.session.next(&device.index).unwrap().unwrap();
+    let (ours, theirs) = (told(&mut here, one), told(&mut there, other));
+    assert!(matches!(ours, Message::Forgotten { last: true, .. }), "that comes first: {ours:?}");
+    assert_eq!(there.take(other, ours).unwrap(), []);
+    assert_eq!(here.take(one, theirs).unwrap(), []);
     (here, there)
 }
 

@@ -3,6 +3,7 @@
 
 use crate::memory_index::MemoryIndex;
 use kith_core::clock::WallMs;
+use kith_core::forget::{Page, PageId};
 use kith_core::id::{Cursor, DeviceId, EntryId, InodeId, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, Index, IndexRead, InodeState, Named, Register,
@@ -10,6 +11,7 @@ use kith_core::index::{
 };
 use kith_core::name::EntryName;
 use kith_core::register::Version;
+use kith_core::vector::VersionVector;
 use std::cell::Cell;
 use std::convert::Infallible;
 
@@ -70,6 +72,11 @@ macro_rules! writes {
 impl IndexRead for CountedIndex {
     type Error = Infallible;
 
+    /// Whoever writes knows how many there are.
+    fn forgets(&self) -> Result<bool, Infallible> {
+        self.index.forgets()
+    }
+
     one! {
         state() -> ReplicaState;
         tag(number: u64) -> Option<Tag>;
@@ -79,6 +86,8 @@ impl IndexRead for CountedIndex {
         any_present_in(shown_parent: InodeId) -> bool;
         representative(directory: InodeId) -> InodeId;
         shown(parent: InodeId, name: &EntryName) -> Option<Shown>;
+        forgotten(id: PageId) -> Option<Page>;
+        stated(device: DeviceId) -> Option<VersionVector>;
         named(device: DeviceId) -> Option<Named>;
         clone_signs() -> Option<CloneSigns>;
     }
@@ -88,6 +97,11 @@ impl IndexRead for CountedIndex {
         changes_after(after: u64, limit: usize) -> (u64, Register);
         entries_of(inode: InodeId) -> EntryState;
         entries_at(shown_parent: InodeId, name: &EntryName) -> EntryState;
+        entries_in(shown_parent: InodeId) -> EntryState;
+        removed_after(after: Option<EntryId>, limit: usize) -> EntryState;
+        forgotten_after(after: u64, limit: usize) -> (u64, Page);
+        inodes_on(page: PageId) -> InodeId;
+        entries_on(page: PageId) -> EntryId;
         names_present_in(shown_parent: InodeId) -> EntryName;
         waiting_for(file: InodeId) -> EntryState;
         members(representative: InodeId) -> InodeId;
@@ -108,6 +122,8 @@ impl Index for CountedIndex {
         put_entry(state: &EntryState);
         forget_inode(id: InodeId);
         forget_entry(id: EntryId);
+        put_forgotten(page: &Page, logged: u64);
+        put_stated(device: DeviceId, knowledge: Option<&VersionVector>);
         retire(inode: InodeId, version: &Version, why: Retired, at: WallMs);
         put_representative(directory: InodeId, representative: InodeId);
         put_shown(shown: &Shown);

@@ -21,3 +21,4 @@ pub mod script;
 pub mod simulator;
 pub mod source;
 pub mod tree;
+pub mod village;

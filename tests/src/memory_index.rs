@@ -5,6 +5,7 @@
 //! can be had again, so a crash or an old copy of a disk costs only what it undoes.
 
 use kith_core::clock::WallMs;
+use kith_core::forget::{Page, PageId};
 use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FORMER_WRITERS_MAX, FormerWriter, Index, IndexRead, InodeState, Named,
@@ -12,6 +13,7 @@ use kith_core::index::{
 };
 use kith_core::name::EntryName;
 use kith_core::register::Version;
+use kith_core::vector::VersionVector;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -43,6 +45,8 @@ enum Before {
     Retired(InodeId, Dot, Option<Box<Version>>),
     Representative(InodeId, InodeId),
     Shown(InodeId, EntryName, Option<Box<Shown>>),
+    Forgotten(PageId, Option<Box<(u64, Page)>>),
+    Stated(DeviceId, Option<VersionVector>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,6 +67,8 @@ pub struct MemoryIndex {
     retired: BTreeMap<(InodeId, Dot), Version>,
     representatives: BTreeMap<InodeId, InodeId>,
     shown: BTreeMap<(InodeId, EntryName), Shown>,
+    forgotten: BTreeMap<PageId, (u64, Page)>,
+    stated: BTreeMap<DeviceId, VersionVector>,
     // Derived, for look-ups.
     log: BTreeMap<u64, Logged>,
     by_inode: BTreeSet<(InodeId, EntryId)>,
@@ -75,6 +81,7 @@ pub struct MemoryIndex {
     shown_of: BTreeSet<(InodeId, InodeId, EntryName)>,
     /// What undoes the changes, in their order; `None` as long as nobody wants it.
     journal: Option<Vec<Before>>,
+    forgotten_log: BTreeMap<u64, PageId>,
 }
 
 const FIRST: EntryId = EntryId(Dot { writer: kith_core::id::WriterId(0), number: 0 });
@@ -119,6 +126,20 @@ impl MemoryIndex {
         self.journal = Some(journal);
     }
 
+    fn set_forgotten(&mut self, id: PageId, page: Option<(u64, Page)>) -> Option<(u64, Page)> {
+        let old = match page {
+            Some((logged, page)) => {
+                self.forgotten_log.insert(logged, id);
+                self.forgotten.insert(id, (logged, page))
+            }
+            None => self.forgotten.remove(&id),
+        };
+        if let Some((logged, _)) = &old {
+            self.forgotten_log.remove(logged);
+        }
+        old
+    }
+
     fn undo(&mut self, before: Before) {
         match before {
             Before::State(state) => self.state = state.map(|state| *state),
@@ -141,6 +162,9 @@ impl MemoryIndex {
                 self.link_shown(*row);
             }
             Before::Shown(parent, name, None) => drop(self.unlink_shown(parent, &name)),
+            Before::Forgotten(id, page) => drop(self.set_forgotten(id, page.map(|page| *page))),
+            Before::Stated(device, Some(known)) => drop(self.stated.insert(device, known)),
+            Before::Stated(device, None) => drop(self.stated.remove(&device)),
         }
     }
 
@@ -388,6 +412,15 @@ impl IndexRead for MemoryIndex {
         Ok(here.map(|(_, _, id)| self.entries[id].clone()).collect())
     }
 
+    fn entries_in(&self, shown_parent: InodeId) -> Result<Vec<EntryState>, Infallible> {
+        let range = self.by_place.range((shown_parent, least_name(), FIRST)..);
+        let here = range.take_while(|(parent, _, _)| *parent == shown_parent);
+        let mut entries: Vec<EntryState> =
+            here.map(|(_, _, id)| self.entries[id].clone()).collect();
+        entries.sort_by_key(|state| state.entry.id);
+        Ok(entries)
+    }
+
     fn any_present_in(&self, shown_parent: InodeId) -> Result<bool, Infallible> {
         let from = (shown_parent, least_name(), FIRST);
         Ok(self.present_in.range(from..).next().is_some_and(|(at, _, _)| *at == shown_parent))
@@ -404,6 +437,43 @@ impl IndexRead for MemoryIndex {
     fn waiting_for(&self, file: InodeId) -> Result<Vec<EntryState>, Infallible> {
         let range = self.waiting.range((file, FIRST)..).take_while(|(of, _)| *of == file);
         Ok(range.map(|(_, id)| self.entries[id].clone()).collect())
+    }
+
+    fn removed_after(
+        &self,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<EntryState>, Infallible> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.entries.range((from, Bound::Unbounded)).map(|(_, state)| state);
+        Ok(range.filter(|state| !state.present).take(limit).cloned().collect())
+    }
+
+    fn forgets(&self) -> Result<bool, Infallible> {
+        Ok(!self.forgotten.is_empty())
+    }
+
+    fn forgotten(&self, id: PageId) -> Result<Option<Page>, Infallible> {
+        Ok(self.forgotten.get(&id).map(|(_, page)| page.clone()))
+    }
+
+    fn forgotten_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, Page)>, Infallible> {
+        let range = self.forgotten_log.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(range.take(limit).map(|(at, id)| (*at, self.forgotten[id].1.clone())).collect())
+    }
+
+    fn inodes_on(&self, page: PageId) -> Result<Vec<InodeId>, Infallible> {
+        let at = |number| InodeId(Dot { writer: page.writer, number });
+        Ok(self.inodes.range(at(page.first())..=at(page.last())).map(|(id, _)| *id).collect())
+    }
+
+    fn entries_on(&self, page: PageId) -> Result<Vec<EntryId>, Infallible> {
+        let at = |number| EntryId(Dot { writer: page.writer, number });
+        Ok(self.entries.range(at(page.first())..=at(page.last())).map(|(id, _)| *id).collect())
+    }
+
+    fn stated(&self, device: DeviceId) -> Result<Option<VersionVector>, Infallible> {
+        Ok(self.stated.get(&device).cloned())
     }
 
     fn representative(&self, directory: InodeId) -> Result<InodeId, Infallible> {
@@ -543,6 +613,25 @@ impl Index for MemoryIndex {
     fn forget_entry(&mut self, id: EntryId) -> Result<(), Infallible> {
         let old = self.set_entry(id, None);
         self.note(|| Before::Entry(id, old.map(Box::new)));
+        Ok(())
+    }
+
+    fn put_forgotten(&mut self, page: &Page, logged: u64) -> Result<(), Infallible> {
+        let old = self.set_forgotten(page.id, Some((logged, page.clone())));
+        self.note(|| Before::Forgotten(page.id, old.map(Box::new)));
+        Ok(())
+    }
+
+    fn put_stated(
+        &mut self,
+        device: DeviceId,
+        knowledge: Option<&VersionVector>,
+    ) -> Result<(), Infallible> {
+        let old = match knowledge {
+            Some(knowledge) => self.stated.insert(device, knowledge.clone()),
+            None => self.stated.remove(&device),
+        };
+        self.note(|| Before::Stated(device, old));
         Ok(())
     }
 

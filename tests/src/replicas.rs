@@ -54,7 +54,8 @@ impl Replica {
         Replica { index, now, tag: number << 32, bases: BTreeMap::new() }
     }
 
-    fn context(&mut self) -> Context {
+    /// Time and randomness for a transaction.
+    pub fn context(&mut self) -> Context {
         self.now += 1000;
         self.tag += 1;
         Context { now: WallMs(self.now), tag: Tag(self.tag) }

@@ -8,21 +8,24 @@
 //! A session is plain memory, lost with its connection. What must last is in the index: the
 //! place reached in each device's log, put there in the transaction that brings what precedes it.
 
+mod forgetting;
 mod reincarnation;
 mod stranger;
 
 use crate::codec::WRITERS_MAX;
 use crate::effect::Effect;
+use crate::forget::{self, entry_dots, inode_dots};
 use crate::id::{Cursor, DeviceId, Dot, ShareId, Tag, WriterId};
 use crate::index::{FormerWriter, Index, IndexRead, Register, ReplicaState};
 use crate::operation::Context;
 use crate::receive;
-use crate::register::{Author, Entry, Inode};
+use crate::register::{Author, Inode};
 use crate::vector::VersionVector;
 use crate::wire::{BATCH_REGISTERS_MAX, Message, Versions, register_size_bytes};
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
+use forgetting::Forgetting;
 
 pub use reincarnation::reincarnate;
 pub use stranger::note_clone;
@@ -54,6 +57,13 @@ pub enum ProtocolError {
     /// Something else came before a Hello.
     #[error("a message came before the greeting")]
     NotGreeted,
+    /// Something came before all was told that the peer has forgotten.
+    #[error("a message came before what is forgotten was told")]
+    Untold,
+    /// A change came of what this device has forgotten: the peer is to hear of that first, so that the
+    /// session must begin again.
+    #[error("a change came of what is forgotten here")]
+    Forgotten,
     /// A second Hello came.
     #[error("the greeting came twice")]
     GreetedTwice,
@@ -123,6 +133,7 @@ pub struct Session {
     stated: Option<(u64, VersionVector)>,
     /// How many registers a batch has at most.
     batch_max: usize,
+    forgetting: Forgetting,
 }
 
 /// Everything that a replica knows: what it knows of others, and all of its own changes.
@@ -142,19 +153,8 @@ fn cursor_at<I: IndexRead>(index: &I, writer: WriterId, number: u64) -> Result<C
 /// The changes that made a register's values what they are.
 fn dots(register: &Register) -> Vec<Dot> {
     match register {
-        Register::Inode(Inode { attributes, versions, parted, .. }) => {
-            let mut dots = vec![attributes.dot];
-            dots.extend(versions.keys());
-            dots.extend(parted.dots.dots());
-            // A version that went for one made of the same is told of by those who had it.
-            dots.extend(parted.versions.dots());
-            dots
-        }
-        Register::Entry(Entry { place, removal, .. }) => {
-            let mut dots = vec![place.dot];
-            dots.extend(removal.iter().flat_map(|removal| removal.dots.dots()));
-            dots
-        }
+        Register::Inode(inode) => inode_dots(inode),
+        Register::Entry(entry) => entry_dots(entry),
     }
 }
 
@@ -204,6 +204,7 @@ impl Session {
             parts: (0, Vec::new()),
             stated: None,
             batch_max: BATCH_REGISTERS_MAX,
+            forgetting: Forgetting::default(),
         };
         Ok((session, hello))
     }
@@ -273,6 +274,8 @@ impl Session {
                         effects = note_clone(index, now)?;
                     }
                 }
+                self.forgetting.begin(self.sent);
+                forgetting::note_statement(index, self.device, &knowledge, true)?;
                 if sabotaged!(KnowledgeTooEarly) {
                     let mut state = state;
                     state.knowledge.join(&knowledge);
@@ -283,6 +286,9 @@ impl Session {
                 Ok(effects)
             }
             Message::Batch { after, registers, upto } => {
+                self.greeted()?;
+                self.forgetting.check_told()?;
+                let registers = forgetting::leave_out(index, &state, registers)?;
                 let former = &self.former;
                 let peer = self.peer.as_mut();
                 let peer = peer.ok_or(ReceiveError::Protocol(ProtocolError::NotGreeted))?;
@@ -308,6 +314,8 @@ impl Session {
                 Ok(effects)
             }
             Message::Knowledge { after, at, knowledge } => {
+                self.greeted()?;
+                self.forgetting.check_told()?;
                 let (device, peer) = self.greeted()?;
                 let reached = advance(peer, stored, after, at)?;
                 let mut state = state;
@@ -320,17 +328,25 @@ impl Session {
                 index.put_cursor(device, at)?;
                 peer.reached = Some(reached);
                 peer.learn(&knowledge)?;
-                Ok(Vec::new())
+                forgetting::note_statement(index, device, &knowledge, false)?;
+                Ok(self.forgetting.heard_rest(index, context)?)
             }
             Message::Status { knowledge, meant, .. } => {
-                let (_, peer) = self.greeted()?;
+                let (device, peer) = self.greeted()?;
                 peer.learn(&knowledge)?;
+                forgetting::note_statement(index, device, &knowledge, false)?;
                 // Nobody vouches for what he did himself.
                 let others = meant.into_iter().filter(|(writer, _)| *writer != peer.writer);
                 for (writer, upto) in others {
                     index.note_meant(writer, upto)?;
                 }
                 Ok(Vec::new())
+            }
+            Message::Forgotten { pages, last, knowledge } => {
+                let (device, peer) = self.greeted()?;
+                peer.learn(&knowledge)?;
+                forgetting::note_statement(index, device, &knowledge, false)?;
+                Ok(self.forgetting.hear(index, context, pages, last, &knowledge)?)
             }
             Message::Announce { .. } => {
                 self.greeted()?;
@@ -349,6 +365,12 @@ impl Session {
         let Some(peer) = self.peer.as_ref().filter(|_| state.writer == self.writer) else {
             return Ok(None);
         };
+        if let Some(message) = self.forgetting.next(index, &state)? {
+            return Ok(Some(message));
+        }
+        if !self.forgetting.is_told() {
+            return Ok(None);
+        }
         let after = self.sent;
         if let Some(part) = self.parts.1.pop() {
             if self.parts.1.is_empty() {
@@ -368,7 +390,8 @@ impl Session {
                 seen += 1;
                 let mut made = dots(&register).into_iter();
                 let any = sabotaged!(AnyDotCounts) && made.clone().any(|dot| peer.has(dot));
-                if !any && !made.all(|dot| peer.has(dot)) {
+                let is_news = !any && !made.all(|dot| peer.has(dot));
+                if is_news && !forget::is_over(index, &register)? {
                     let bytes = register_size_bytes(&register);
                     if size + bytes > BATCH_TARGET_BYTES && !batch.is_empty() {
                         break 'filling;
@@ -430,6 +453,7 @@ impl Session {
                 if is_known { beyond(knowledge) } else { Some(cursor.number) }
             }
             Message::Hello { knowledge, .. }
+            | Message::Forgotten { knowledge, .. }
             | Message::Knowledge { knowledge, .. }
             | Message::Status { knowledge, .. } => beyond(knowledge),
             Message::Batch { registers, .. } => {

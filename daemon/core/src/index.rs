@@ -6,6 +6,7 @@
 
 use crate::alarm::Loss;
 use crate::clock::{Hlc, WallMs};
+use crate::forget::{IdKind, Page, PageId};
 use crate::id::{Cursor, DeviceId, Dot, EntryId, InodeId, ShareId, Tag, WriterId};
 use crate::name::EntryName;
 use crate::register::{Author, Entry, Inode, Removal, Version};
@@ -206,12 +207,51 @@ pub trait IndexRead {
         shown_parent: InodeId,
         name: &EntryName,
     ) -> Result<Vec<EntryState>, Self::Error>;
+    /// All entries with this `shown_parent`, present or not, in the ids' order.
+    fn entries_in(&self, shown_parent: InodeId) -> Result<Vec<EntryState>, Self::Error>;
     /// Whether any present entry has this `shown_parent`.
     fn any_present_in(&self, shown_parent: InodeId) -> Result<bool, Self::Error>;
     /// The own names of all present entries with this `shown_parent`, each once, in order.
     fn names_present_in(&self, shown_parent: InodeId) -> Result<Vec<EntryName>, Self::Error>;
     /// The entries with a removal withheld for this file.
     fn waiting_for(&self, file: InodeId) -> Result<Vec<EntryState>, Self::Error>;
+    /// Up to `limit` entries that are not present, in an order of the index's own, after `after`.
+    fn removed_after(
+        &self,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<EntryState>, Self::Error>;
+
+    /// Whether any id is forgotten.
+    fn forgets(&self) -> Result<bool, Self::Error>;
+    /// The forgotten ids of a page, if it has any.
+    fn forgotten(&self, id: PageId) -> Result<Option<Page>, Self::Error>;
+    /// Up to `limit` pages of forgotten ids whose place in the log is above `after`, in the log's
+    /// order, each with its place.
+    fn forgotten_after(&self, after: u64, limit: usize) -> Result<Vec<(u64, Page)>, Self::Error>;
+    /// The inodes whose ids a page spans, in their order.
+    fn inodes_on(&self, page: PageId) -> Result<Vec<InodeId>, Self::Error>;
+    /// The entries whose ids a page spans, in their order.
+    fn entries_on(&self, page: PageId) -> Result<Vec<EntryId>, Self::Error>;
+    /// What a device has said that it knows, when this one knew all of that too.
+    fn stated(&self, device: DeviceId) -> Result<Option<VersionVector>, Self::Error>;
+
+    /// Whether an inode's id is forgotten.
+    fn is_forgotten_inode(&self, id: InodeId) -> Result<bool, Self::Error> {
+        if id == InodeId::ROOT || !self.forgets()? {
+            return Ok(false);
+        }
+        let page = self.forgotten(PageId::of(IdKind::Inode, id.0))?;
+        Ok(page.is_some_and(|page| page.contains(id.0)))
+    }
+    /// Whether an entry's id is forgotten.
+    fn is_forgotten_entry(&self, id: EntryId) -> Result<bool, Self::Error> {
+        if !self.forgets()? {
+            return Ok(false);
+        }
+        let page = self.forgotten(PageId::of(IdKind::Entry, id.0))?;
+        Ok(page.is_some_and(|page| page.contains(id.0)))
+    }
 
     /// The directory that `directory` is shown as: itself, unless it is one of several at one name.
     fn representative(&self, directory: InodeId) -> Result<InodeId, Self::Error>;
@@ -261,10 +301,18 @@ pub trait Index: IndexRead {
     fn put_inode(&mut self, state: &InodeState) -> Result<(), Self::Error>;
     /// Adds or replaces an entry.
     fn put_entry(&mut self, state: &EntryState) -> Result<(), Self::Error>;
-    /// Drops an inode that never left this device.
+    /// Drops an inode that never left this device, or that is forgotten.
     fn forget_inode(&mut self, id: InodeId) -> Result<(), Self::Error>;
-    /// Drops an entry that never left this device.
+    /// Drops an entry that never left this device, or that is forgotten.
     fn forget_entry(&mut self, id: EntryId) -> Result<(), Self::Error>;
+    /// Adds or replaces a page of forgotten ids, at a place in the log that was just given out.
+    fn put_forgotten(&mut self, page: &Page, logged: u64) -> Result<(), Self::Error>;
+    /// Remembers what a device has said that it knows, or that nothing it said counts any more.
+    fn put_stated(
+        &mut self,
+        device: DeviceId,
+        knowledge: Option<&VersionVector>,
+    ) -> Result<(), Self::Error>;
     /// Puts a version that is no longer the state of its file into history.
     fn retire(
         &mut self,

@@ -18,6 +18,7 @@ pub mod content;
 pub mod effect;
 pub mod exchange;
 pub mod fetch;
+pub mod forget;
 pub mod id;
 pub mod index;
 pub mod merge;

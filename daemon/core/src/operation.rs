@@ -253,6 +253,7 @@ pub fn apply<I: Index>(
     operation: Operation,
 ) -> Result<Applied, OperationError<I::Error>> {
     let mut transaction = Transaction::begin(index, context)?;
+    let operation = transaction.take_up_operands(operation)?;
     let node = match operation {
         Operation::Create { parent, name, kind, mode, user, group } => {
             Some(transaction.create((parent, name), kind, mode, user, group)?)

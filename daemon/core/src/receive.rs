@@ -40,7 +40,7 @@ pub fn receive<I: Index>(
 }
 
 impl<I: Index> Transaction<'_, I> {
-    fn receive_inode(&mut self, mut inode: Inode) -> Result<(), I::Error> {
+    pub(crate) fn receive_inode(&mut self, mut inode: Inode) -> Result<(), I::Error> {
         let id = inode.id;
         let is_rootless = id == InodeId::ROOT && inode.kind != Kind::Directory;
         // A file leaves its device with a version, or not at all.
@@ -59,6 +59,7 @@ impl<I: Index> Transaction<'_, I> {
         if mine.inode.is_withheld() {
             return self.meet_withheld(&mine, inode);
         }
+        self.purge(id, true)?;
         let mut merged = (*mine).clone();
         let change = merged.inode.merge(inode);
         if merged.inode.kind != Kind::File {
@@ -91,7 +92,7 @@ impl<I: Index> Transaction<'_, I> {
     }
 
     /// Adds the entry to `removed` if somebody may have taken it out of the view.
-    fn receive_entry(
+    pub(crate) fn receive_entry(
         &mut self,
         entry: Entry,
         removed: &mut BTreeSet<EntryId>,
@@ -100,6 +101,7 @@ impl<I: Index> Transaction<'_, I> {
             return Ok(());
         }
         self.catch_up(entry.latest_hlc());
+        self.purge(entry.inode, true)?;
         let Some(mine) = self.entry(entry.id)? else {
             let shown_parent = entry.place.parent;
             let state =

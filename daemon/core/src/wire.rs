@@ -12,6 +12,7 @@ use crate::codec::{
     read_cursor, read_entry, read_fields, read_inode, read_map, read_tuple, read_vector,
     write_cursor, write_entry, write_inode, write_vector,
 };
+use crate::forget::{IdKind, PAGE_MAX_BYTES, Page, PageId};
 use crate::id::{ChunkId, Cursor, ShareId, WriterId};
 use crate::index::Register;
 use crate::register::{Author, Unread};
@@ -29,11 +30,14 @@ pub const FRAME_MAX_BYTES: usize = 1 << 20;
 /// The bytes of a frame's length.
 pub const FRAME_HEAD_BYTES: usize = 4;
 /// The version of the protocol that this is.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// The most registers of one [`Message::Batch`].
 pub const BATCH_REGISTERS_MAX: usize = 512;
 /// The most chunks of one [`Message::Announce`].
 pub const ANNOUNCE_CHUNKS_MAX: usize = 2048;
+
+/// The most pages of one [`Message::Forgotten`].
+pub const FORGOTTEN_PAGES_MAX: usize = 1024;
 
 /// The versions of the protocol that a device speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +94,16 @@ pub enum Message {
         after: u64,
         /// The end of the log.
         at: Cursor,
+        /// What the sender knows, its own changes included.
+        knowledge: VersionVector,
+    },
+    /// What the sender has forgotten. Each side tells the other all of that before either sends a
+    /// register, and then whatever is added.
+    Forgotten {
+        /// Pages of ids, at most [`FORGOTTEN_PAGES_MAX`].
+        pages: Vec<Page>,
+        /// Whether that was all for now.
+        last: bool,
         /// What the sender knows, its own changes included.
         knowledge: VersionVector,
     },
@@ -180,6 +194,7 @@ const BATCH: u64 = 2;
 const KNOWLEDGE: u64 = 3;
 const STATUS: u64 = 4;
 const ANNOUNCE: u64 = 5;
+const FORGOTTEN: u64 = 6;
 
 fn write_message(writer: &mut Writer, message: &Message) {
     let none = Unread::new();
@@ -235,6 +250,17 @@ fn write_message(writer: &mut Writer, message: &Message) {
             });
             fields.end();
         }
+        Message::Forgotten { pages, last, knowledge } => {
+            writer.uint(FORGOTTEN);
+            let mut fields = writer.fields(3, &none);
+            fields.field(1, |writer| {
+                writer.array(pages.len());
+                pages.iter().for_each(|page| write_page(writer, page));
+            });
+            fields.field(2, |writer| writer.bool(*last));
+            fields.field(3, |writer| write_vector(writer, knowledge));
+            fields.end();
+        }
         Message::Announce { chunks } => {
             writer.uint(ANNOUNCE);
             let mut fields = writer.fields(1, &none);
@@ -279,6 +305,7 @@ fn read_message(decoder: &mut Decoder<'_>) -> Result<Option<Message>, DecodeErro
         KNOWLEDGE => read_knowledge(decoder).map(Some),
         STATUS => read_status(decoder).map(Some),
         ANNOUNCE => read_announce(decoder).map(Some),
+        FORGOTTEN => read_forgotten(decoder).map(Some),
         _ => {
             decoder.skip()?;
             Ok(None)
@@ -393,6 +420,52 @@ fn read_status(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
     })
 }
 
+/// `[kind, writer, number, ids]`, with kind 0 for inodes and 1 for entries.
+fn write_page(writer: &mut Writer, page: &Page) {
+    writer.array(4);
+    writer.uint(match page.id.kind {
+        IdKind::Inode => 0,
+        IdKind::Entry => 1,
+    });
+    writer.uint(page.id.writer.0);
+    writer.uint(page.id.number);
+    writer.bytes(&page.to_bytes());
+}
+
+fn read_page(decoder: &mut Decoder<'_>) -> Result<Page, DecodeError> {
+    read_tuple(decoder, "a page of ids", 4)?;
+    let kind = match decoder.u64()? {
+        0 => IdKind::Inode,
+        1 => IdKind::Entry,
+        _ => return Err(DecodeError::Unknown("kind of ids")),
+    };
+    let (writer, number) = (WriterId(decoder.u64()?), decoder.u64()?);
+    Page::from_bytes(PageId { kind, writer, number }, decoder.bytes()?)
+}
+
+fn read_forgotten(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
+    let (mut last, mut knowledge) = (None, None);
+    let mut pages = Vec::new();
+    read_fields(decoder, "forgotten ids", |number, decoder| {
+        match number {
+            1 => {
+                for _ in 0..read_array(decoder, "pages of ids", FORGOTTEN_PAGES_MAX)? {
+                    pages.push(read_page(decoder)?);
+                }
+            }
+            2 => last = Some(decoder.bool()?),
+            3 => knowledge = Some(read_vector(decoder)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Message::Forgotten {
+        pages,
+        last: need(last, "whether more ids follow")?,
+        knowledge: need(knowledge, "knowledge")?,
+    })
+}
+
 fn read_announce(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
     let mut chunks = Vec::new();
     read_fields(decoder, "an announcement", |number, decoder| {
@@ -412,6 +485,11 @@ fn read_announce(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
 // A vector of the most writers takes at most 19 bytes each: no message but a batch comes near the
 // limit of a frame.
 const _: () = assert!(2 * WRITERS_MAX * 19 + 1024 < FRAME_MAX_BYTES);
+// A vector of the most writers takes at most 19 bytes each, a page at most its ids and 32.
+const _: () = assert!(WRITERS_MAX * 19 + 1024 < FRAME_MAX_BYTES);
+const _: () = assert!(
+    FORGOTTEN_PAGES_MAX * (PAGE_MAX_BYTES + 32) + WRITERS_MAX * 19 + 1024 < FRAME_MAX_BYTES
+);
 const _: () = assert!(ANNOUNCE_CHUNKS_MAX * 34 + 1024 < FRAME_MAX_BYTES);
 
 #[cfg(test)]

@@ -178,11 +178,16 @@ async fn read_all(
                 view.absent_bytes = Some(*absent_bytes);
                 view.knowledge = Some(knowledge.clone());
             }
-            Message::Knowledge { knowledge, .. } => peer.view().knowledge = Some(knowledge.clone()),
+            Message::Knowledge { knowledge, .. } | Message::Forgotten { knowledge, .. } => {
+                peer.view().knowledge = Some(knowledge.clone());
+            }
             Message::Announce { chunks } => share.fetches.announced(peer.device, chunks),
             Message::Hello { .. } | Message::Batch { .. } => {}
         }
-        let learnt = matches!(message, Message::Batch { .. } | Message::Knowledge { .. });
+        let learnt = matches!(
+            message,
+            Message::Batch { .. } | Message::Knowledge { .. } | Message::Forgotten { .. }
+        );
         let changes = match &message {
             Message::Batch { registers, .. } => registers.len() as u64,
             _ => 0,

@@ -5,6 +5,7 @@ mod backlog;
 mod describe;
 mod fetches;
 mod file_io;
+mod forgetting;
 mod guard;
 mod names;
 mod open_files;

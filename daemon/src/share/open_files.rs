@@ -5,8 +5,8 @@ use kith_core::id::InodeId;
 use kith_core::register::{Mark, UnixTime};
 use kith_fs::volume::{Access, FileError, Handle};
 use kith_store::{Base, Overlay};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -216,6 +216,14 @@ impl OpenFiles {
     /// Whether anybody has the file open.
     pub(crate) fn is_open(&self, file: &OpenFile) -> bool {
         self.lock().slots.get(&file.ino).is_some_and(|slot| slot.opens > 0)
+    }
+
+    /// The inodes of all files that are open, or not published yet.
+    pub(crate) fn inodes(&self) -> BTreeSet<InodeId> {
+        let files: Vec<_> = self.lock().slots.values().map(|slot| Arc::clone(&slot.file)).collect();
+        let inode =
+            |file: &Arc<OpenFile>| file.state.read().unwrap_or_else(PoisonError::into_inner).inode;
+        files.iter().map(inode).collect()
     }
 
     /// All files with changes that no version holds yet.

@@ -341,7 +341,8 @@ fn publish_one(
     open: bool,
     effects: &mut Vec<kith_core::effect::Effect>,
 ) -> Result<Published, WriteError> {
-    let inode = candidate.inode;
+    // Others may have forgotten it while it was open here.
+    let inode = kith_core::forget::successor(tx, candidate.inode)?;
     // Times alone bring nothing back.
     if candidate.cut.is_none() && tx.links(inode)? == 0 {
         return nameless(tx, candidate, open, effects);

@@ -6,6 +6,7 @@ use crate::handle::Handle;
 use crate::index::replica::{TAGS_MAX, Totals};
 use kith_core::alarm::Loss;
 use kith_core::clock::{Hlc, WallMs};
+use kith_core::forget::Page;
 use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag, WriterId};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, Index, InodeState, Named, ReplicaState, Retired, Shown,
@@ -13,6 +14,7 @@ use kith_core::index::{
 };
 use kith_core::name::EntryName;
 use kith_core::register::{UnixTime, Version};
+use kith_core::vector::VersionVector;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -298,6 +300,18 @@ impl Index for Transaction<'_> {
 
     fn forget_entry(&mut self, id: EntryId) -> Result<(), StoreError> {
         self.handle.forget_entry(id)
+    }
+
+    fn put_forgotten(&mut self, page: &Page, logged: u64) -> Result<(), StoreError> {
+        self.handle.put_forgotten(page, logged)
+    }
+
+    fn put_stated(
+        &mut self,
+        device: DeviceId,
+        knowledge: Option<&VersionVector>,
+    ) -> Result<(), StoreError> {
+        self.handle.put_stated(device, knowledge)
     }
 
     fn retire(

@@ -179,7 +179,7 @@ impl<I: Index> Transaction<'_, I> {
     }
 
     /// Gives an entry a place that outlives all that was seen of it.
-    pub(super) fn place_entry(
+    pub(crate) fn place_entry(
         &mut self,
         state: EntryState,
         at: At,

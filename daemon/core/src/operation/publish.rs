@@ -78,7 +78,7 @@ impl<I: Index> Transaction<'_, I> {
             self.derive_presence()?;
             self.dirty.clear();
         }
-        Ok(Node::Inode(id))
+        self.take_up(id).map(Node::Inode).map_err(OperationError::from)
     }
 
     /// Whether this device took the last name of a file when it removed this entry. Whoever has the
@@ -182,8 +182,10 @@ impl<I: Index> Transaction<'_, I> {
         if !self.inode(id)?.is_some_and(|state| state.inode.is_withheld()) {
             return Ok(());
         }
+        let mut stands_again = Vec::new();
         for waiting in self.index.waiting_for(id)? {
             let now = EntryState { withheld: None, ..waiting.clone() };
+            stands_again.push(now.entry.inode);
             self.write_entry(Some(waiting), now, Heard::Here)?;
         }
         for entry in self.entries_of(id)?.into_iter().filter(|entry| entry.present) {
@@ -193,7 +195,8 @@ impl<I: Index> Transaction<'_, I> {
             self.write_entry(Some(entry), now, Heard::Here)?;
         }
         self.refresh()?;
-        self.abandon(id)
+        self.abandon(id)?;
+        stands_again.into_iter().try_for_each(|inode| self.take_up(inode).map(drop))
     }
 }
 

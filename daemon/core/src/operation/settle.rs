@@ -91,9 +91,11 @@ impl<I: Index> Transaction<'_, I> {
     /// Makes all names of a node ordinary, and answers the node that it is then.
     pub(super) fn settle_node(&mut self, node: Node) -> Result<Node, OperationError<I::Error>> {
         self.settle_names(node, Copies::Settle)?;
-        match node {
-            Node::Copy { .. } if self.inode(node.key())?.is_none() => Err(OperationError::NotFound),
-            _ => Ok(Node::Inode(node.key())),
+        let Node::Copy { version, .. } = node else { return Ok(node) };
+        let id = InodeId(self.copy_id(version)?);
+        match self.inode(id)? {
+            Some(_) => Ok(Node::Inode(id)),
+            None => Err(OperationError::NotFound),
         }
     }
 
@@ -111,6 +113,11 @@ impl<I: Index> Transaction<'_, I> {
         }
         self.refresh()?;
         Ok(0)
+    }
+
+    /// Writes what stands at a name as ordinary changes, copies too.
+    pub(crate) fn settle_shown(&mut self, at: &At) -> Result<(), I::Error> {
+        self.settle_group(at, Copies::Settle)
     }
 
     /// Writes what a group shows as ordinary changes: each thing at the name it is shown under,
@@ -164,7 +171,8 @@ impl<I: Index> Transaction<'_, I> {
         version: &Version,
         (parent, name): At,
     ) -> Result<(), I::Error> {
-        let (id, entry_id) = (InodeId(version.dot), EntryId(version.dot));
+        let id = self.copy_id(version.dot)?;
+        let (id, entry_id) = (InodeId(id), EntryId(id));
         if self.inode(id)?.is_some() || self.entry(entry_id)?.is_some() {
             return Ok(());
         }

@@ -14,6 +14,21 @@ fn vector() -> VersionVector {
     [Dot { writer: WriterId(1), number: 2 }].into_iter().collect()
 }
 
+/// As many as there may be, with a few ids and with many.
+fn pages() -> Vec<Page> {
+    let page = |number| {
+        let kind = if number % 2 == 0 { IdKind::Inode } else { IdKind::Entry };
+        let writer = WriterId(u64::MAX);
+        let mut page = Page::new(PageId { kind, writer, number });
+        let first = page.id.first();
+        for n in 0..number % 300 {
+            page.insert(Dot { writer, number: first + 7 * n });
+        }
+        page
+    };
+    (0..FORGOTTEN_PAGES_MAX as u64).map(page).collect()
+}
+
 fn messages() -> Vec<Message> {
     let hello = |cursor| Message::Hello {
         versions: Versions::OURS,
@@ -41,6 +56,7 @@ fn messages() -> Vec<Message> {
             meant: BTreeMap::from([(WriterId(3), Hlc(9)), (WriterId(u64::MAX), Hlc(u64::MAX))]),
         },
         Message::Announce { chunks: vec![ChunkId([9; 32]); ANNOUNCE_CHUNKS_MAX] },
+        Message::Forgotten { pages: pages(), last: true, knowledge: vector() },
     ]
 }
 

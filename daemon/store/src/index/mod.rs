@@ -1,6 +1,7 @@
 //! The replicated tree in SQL. Reads and writes are methods of [`Handle`](crate::handle::Handle),
 //! so that transactions and snapshots share them.
 
+mod forgotten;
 pub(crate) mod incomplete;
 pub(crate) mod key;
 pub(crate) mod names;

@@ -13,6 +13,7 @@ pub(crate) enum Table {
     Copies,
     Shown,
     Incomplete,
+    Forgotten,
 }
 
 /// A row that would be in `shown`, if the transaction ended here: a name of which the entry has
@@ -29,8 +30,8 @@ pub(crate) struct Adrift {
 #[derive(Default)]
 pub(crate) struct Rare {
     /// How many rows each table has; none if nobody counts them here.
-    rows: Option<[i64; 4]>,
-    committed: [i64; 4],
+    rows: Option<[i64; 5]>,
+    committed: [i64; 5],
     pub(crate) adrift: Vec<Adrift>,
 }
 
@@ -49,9 +50,11 @@ impl Handle {
     /// Counts rare rows from now on. All changes to them must come through this connection.
     pub(crate) fn count_rare(&self) -> Result<(), StoreError> {
         let sql = "SELECT (SELECT count(*) FROM unions), (SELECT count(*) FROM copies),
-                   (SELECT count(*) FROM shown), (SELECT count(*) FROM incomplete)";
-        let rows =
-            self.first(sql, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
+                   (SELECT count(*) FROM shown), (SELECT count(*) FROM incomplete),
+                   (SELECT count(*) FROM forgotten)";
+        let rows = self.first(sql, [], |row| {
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+        })?;
         let mut rare = self.rare.borrow_mut();
         rare.rows = rows;
         rare.commit();

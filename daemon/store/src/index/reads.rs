@@ -2,12 +2,14 @@
 
 use crate::node::{NodeRead, NodeRow};
 use crate::{Snapshot, StoreError, Totals, Transaction};
+use kith_core::forget::{Page, PageId};
 use kith_core::id::{Cursor, DeviceId, EntryId, InodeId, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, IndexRead, InodeState, Named, Register, ReplicaState,
     Shown, Stranger,
 };
 use kith_core::name::EntryName;
+use kith_core::vector::VersionVector;
 
 impl Snapshot {
     fn own_state(&self) -> Result<ReplicaState, StoreError> {
@@ -48,6 +50,18 @@ macro_rules! reads {
                 fn entry(&self, id: EntryId) -> Option<EntryState>;
                 fn entries_of(&self, inode: InodeId) -> Vec<EntryState>;
                 fn entries_at(&self, shown_parent: InodeId, name: &EntryName) -> Vec<EntryState>;
+                fn entries_in(&self, shown_parent: InodeId) -> Vec<EntryState>;
+                fn removed_after(
+                    &self,
+                    after: Option<EntryId>,
+                    limit: usize
+                ) -> Vec<EntryState>;
+                fn forgets(&self) -> bool;
+                fn forgotten(&self, id: PageId) -> Option<Page>;
+                fn forgotten_after(&self, after: u64, limit: usize) -> Vec<(u64, Page)>;
+                fn inodes_on(&self, page: PageId) -> Vec<InodeId>;
+                fn entries_on(&self, page: PageId) -> Vec<EntryId>;
+                fn stated(&self, device: DeviceId) -> Option<VersionVector>;
                 fn any_present_in(&self, shown_parent: InodeId) -> bool;
                 fn names_present_in(&self, shown_parent: InodeId) -> Vec<EntryName>;
                 fn waiting_for(&self, file: InodeId) -> Vec<EntryState>;

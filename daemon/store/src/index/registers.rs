@@ -102,6 +102,7 @@ impl Handle {
         if let Some(ino) = ino {
             self.run("UPDATE nodes SET current = 0 WHERE ino = ?", [ino])?;
         }
+        self.run("DELETE FROM directories WHERE key = ?", [key])?;
         self.log(logged, 0, key, false)
     }
 
@@ -172,6 +173,26 @@ impl Handle {
         let Some(key) = self.key(shown_parent.0)? else { return Ok(Vec::new()) };
         let sql = entry_where!("shown_parent = ? AND seen IN (0, 1, 2) AND name = ?");
         self.entries(sql, (key, name.as_bytes()))
+    }
+
+    pub(crate) fn entries_in(&self, shown_parent: InodeId) -> Result<Vec<EntryState>, StoreError> {
+        let Some(key) = self.key(shown_parent.0)? else { return Ok(Vec::new()) };
+        self.entries(entry_where!("shown_parent = ?"), [key])
+    }
+
+    /// Entries that are not present, in the order of their keys.
+    pub(crate) fn removed_after(
+        &self,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<EntryState>, StoreError> {
+        let after = match after {
+            Some(id) => self.key(id.0)?.unwrap_or(i64::MAX),
+            None => -1,
+        };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = entry_where!("seen = 0 AND id > ? ORDER BY id LIMIT ?");
+        self.all(sql, (after, limit), |row| self.read_entry(row))
     }
 
     pub(crate) fn any_present_in(&self, shown_parent: InodeId) -> Result<bool, StoreError> {

@@ -1,0 +1,319 @@
+//! Forgetting, case by case: who has to know, and what becomes of what somebody still has.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+use kith_core::forget::{Sweep, renewed, successor, sweep};
+use kith_core::id::{DeviceId, InodeId};
+use kith_core::index::{IndexRead, Node};
+use kith_core::operation::Operation;
+use kith_core::register::Kind;
+use kith_tests::replicas::{Replica, name};
+use kith_tests::village::{device, forget, forget_before, settle, talk};
+
+const ROOT: InodeId = InodeId::ROOT;
+const START: u64 = 1_700_000_000_000;
+
+/// Three devices that know of everything: the third is about to go away.
+fn three(prepare: impl FnOnce(&mut Replica)) -> Vec<Replica> {
+    let mut all: Vec<Replica> = (0..3).map(|number| Replica::new(number, START)).collect();
+    prepare(&mut all[0]);
+    settle(&mut all);
+    all
+}
+
+fn pair(all: &mut [Replica]) -> (&mut Replica, &mut Replica) {
+    let (left, right) = all.split_at_mut(1);
+    (&mut left[0], &mut right[0])
+}
+
+/// The first two tell each other all, and forget without the third. Answers how many registers of
+/// the first went.
+fn forget_without_the_third(all: &mut [Replica]) -> usize {
+    let (one, other) = pair(all);
+    talk(one, other);
+    let ids = [device(one), device(other)];
+    forget(other, &ids[..1]);
+    forget(one, &ids[1..])
+}
+
+fn find(replica: &Replica, parent: InodeId, at: &str) -> InodeId {
+    replica.index.shown(parent, &name(at)).unwrap().unwrap().node.key()
+}
+
+fn objects(replica: &Replica) -> usize {
+    replica.index.inodes().count() + replica.index.entries().count()
+}
+
+#[test]
+fn what_everybody_knows_to_be_removed_is_forgotten_with_all_that_was_in_it() {
+    let mut all = three(|one| {
+        let directory = one.create(ROOT, "d", Kind::Directory);
+        let inner = one.create(directory, "e", Kind::Directory);
+        one.write(inner, "a", 1);
+        one.write(directory, "b", 2);
+        one.remove(inner, "a");
+        one.remove(directory, "e");
+        one.remove(directory, "b");
+        one.remove(ROOT, "d");
+    });
+    let ids: Vec<DeviceId> = all.iter().map(device).collect();
+    for (at, replica) in all.iter_mut().enumerate() {
+        let others: Vec<_> = ids.iter().copied().filter(|id| *id != ids[at]).collect();
+        let before = objects(replica);
+        let mut forgotten = 0;
+        // A directory goes after what was in it, wherever their ids are.
+        while let more @ 1.. = forget(replica, &others) {
+            forgotten += more;
+        }
+        assert_eq!(forgotten, 8, "two directories and two files, with an entry each");
+        assert_eq!(objects(replica), before - 8);
+        assert_eq!(objects(replica), 1, "the root");
+    }
+    settle(&mut all);
+    assert!(all.iter().all(|replica| objects(replica) == 1 && replica.lines().is_empty()));
+}
+
+#[test]
+fn what_one_device_may_not_know_is_kept() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    all[0].remove(ROOT, "a");
+    let (one, other) = pair(&mut all);
+    talk(one, other);
+    let ids: Vec<DeviceId> = all.iter().map(device).collect();
+    assert_eq!(forget(&mut all[0], &ids[1..]), 0, "the third hasn't said that it knows");
+    assert_eq!(forget(&mut all[0], &[ids[1], DeviceId([99; 32])]), 0, "nor one never heard of");
+    assert_eq!(forget_before(&mut all[0], &ids[1..2], kith_core::clock::WallMs(START)), 0, "young");
+    let in_use = |_| true;
+    let (members, before) = (&ids[1..2], kith_core::clock::WallMs(u64::MAX));
+    let slice = Sweep { members, before, in_use: &in_use, after: None, limit: 99 };
+    let context = all[0].context();
+    assert_eq!(sweep(&mut all[0].index, context, &slice).unwrap().forgotten, 0, "it is open");
+    assert_eq!(forget(&mut all[0], &ids[1..2]), 2);
+}
+
+#[test]
+fn a_device_that_is_alone_needs_nobody() {
+    let mut alone = Replica::new(0, START);
+    alone.write(ROOT, "a", 1);
+    alone.remove(ROOT, "a");
+    assert_eq!(forget(&mut alone, &[]), 2);
+}
+
+/// What the others do while the third is away, what it does, and what all show when it is back.
+type Case =
+    (&'static str, fn(&mut Replica), fn(&mut Replica), fn(&mut Replica), &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    ("a file", |one| one.write(ROOT, "a", 1), |one| one.remove(ROOT, "a"), |_| {}, &[]),
+    (
+        "a file that was edited",
+        |one| one.write(ROOT, "a", 1),
+        |one| one.remove(ROOT, "a"),
+        |away| away.edit(find(away, ROOT, "a"), 2),
+        &["a=2"],
+    ),
+    (
+        "a file that was renamed",
+        |one| one.write(ROOT, "a", 1),
+        |one| one.remove(ROOT, "a"),
+        |away| away.rename((ROOT, "a"), (ROOT, "b")),
+        &["b=1"],
+    ),
+    (
+        "a file that was removed there too",
+        |one| one.write(ROOT, "a", 1),
+        |one| one.remove(ROOT, "a"),
+        |away| away.remove(ROOT, "a"),
+        &[],
+    ),
+    ("a tree", tree, remove_tree, |_| {}, &[]),
+    (
+        "a tree in which a file was made",
+        tree,
+        remove_tree,
+        |away| {
+            let inner = find(away, find(away, ROOT, "d"), "e");
+            away.write(inner, "new", 3);
+        },
+        &["d/", "d/e/", "d/e/new=3"],
+    ),
+    (
+        "a tree in which a file was edited",
+        tree,
+        remove_tree,
+        |away| {
+            let inner = find(away, find(away, ROOT, "d"), "e");
+            away.edit(find(away, inner, "a"), 3);
+        },
+        &["d/", "d/e/", "d/e/a=3"],
+    ),
+    (
+        "a directory from which a file was moved before",
+        |one| {
+            let directory = one.create(ROOT, "d", Kind::Directory);
+            one.write(directory, "a", 1);
+        },
+        |one| {
+            let directory = find(one, ROOT, "d");
+            one.rename((directory, "a"), (ROOT, "b"));
+            one.remove(ROOT, "d");
+        },
+        |_| {},
+        &["b=1"],
+    ),
+    (
+        "hard links",
+        links,
+        |one| {
+            one.remove(ROOT, "a");
+            one.remove(ROOT, "b");
+        },
+        |_| {},
+        &[],
+    ),
+    (
+        "hard links to a file that was edited",
+        links,
+        |one| {
+            one.remove(ROOT, "a");
+            one.remove(ROOT, "b");
+        },
+        |away| away.edit(find(away, ROOT, "a"), 2),
+        &["a=2", "b=2"],
+    ),
+    ("one of two hard links", links, |one| one.remove(ROOT, "a"), |_| {}, &["b=1"]),
+    (
+        "one of two hard links, which was renamed",
+        links,
+        |one| one.remove(ROOT, "a"),
+        |away| away.rename((ROOT, "a"), (ROOT, "c")),
+        &["b=1", "c=1"],
+    ),
+];
+
+fn tree(one: &mut Replica) {
+    let directory = one.create(ROOT, "d", Kind::Directory);
+    let inner = one.create(directory, "e", Kind::Directory);
+    one.write(inner, "a", 1);
+    one.write(inner, "b", 2);
+}
+
+fn remove_tree(one: &mut Replica) {
+    let directory = find(one, ROOT, "d");
+    let inner = find(one, directory, "e");
+    one.remove(inner, "a");
+    one.remove(inner, "b");
+    one.remove(directory, "e");
+    one.remove(ROOT, "d");
+}
+
+fn links(one: &mut Replica) {
+    one.write(ROOT, "a", 1);
+    let node = Node::Inode(find(one, ROOT, "a"));
+    one.apply(Operation::Link { node, parent: ROOT, name: name("b") }).unwrap();
+}
+
+#[test]
+fn who_comes_back_brings_back_its_changes_and_nothing_else() {
+    for (what, prepare, remove, change, shown) in CASES {
+        let mut all = three(prepare);
+        remove(&mut all[0]);
+        let mut forgotten = 0;
+        while let more @ 1.. = forget_without_the_third(&mut all) {
+            forgotten += more;
+        }
+        assert!(forgotten > 0, "{what}");
+        change(&mut all[2]);
+        settle(&mut all);
+        for replica in &all {
+            assert_eq!(replica.lines(), *shown, "{what}");
+            replica.check();
+        }
+    }
+}
+
+#[test]
+fn links_of_a_file_that_goes_on_stay_links_of_one_file() {
+    let mut all = three(links);
+    all[0].remove(ROOT, "a");
+    all[0].remove(ROOT, "b");
+    forget_without_the_third(&mut all);
+    let old = find(&all[2], ROOT, "a");
+    all[2].edit(old, 2);
+    settle(&mut all);
+    for replica in &all {
+        let file = find(replica, ROOT, "a");
+        assert_eq!(file, InodeId(renewed(old.0)));
+        assert_eq!(file, find(replica, ROOT, "b"));
+    }
+}
+
+#[test]
+fn several_that_come_back_with_one_change_make_one_object_of_it() {
+    let mut all: Vec<Replica> = (0..4).map(|number| Replica::new(number, START)).collect();
+    all[0].write(ROOT, "a", 1);
+    settle(&mut all);
+    all[0].remove(ROOT, "a");
+    forget_without_the_third(&mut all);
+    let file = find(&all[2], ROOT, "a");
+    all[2].edit(file, 2);
+    let (forgetful, away) = all.split_at_mut(2);
+    let (one, other) = away.split_at_mut(1);
+    talk(&mut one[0], &mut other[0]);
+    // Each hears from another.
+    talk(&mut forgetful[0], &mut one[0]);
+    talk(&mut forgetful[1], &mut other[0]);
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["a=2"]);
+    }
+}
+
+#[test]
+fn a_file_that_is_open_goes_on_as_the_new_one() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    all[0].remove(ROOT, "a");
+    forget_without_the_third(&mut all);
+    let old = find(&all[2], ROOT, "a");
+    all[2].edit(old, 2);
+    // Opened at what was just saved, and closed when the others have been met.
+    let context = all[2].shown_context(old);
+    let (left, right) = all.split_at_mut(2);
+    talk(&mut left[0], &mut right[0]);
+    let new = successor(&right[0].index, old).unwrap();
+    assert_ne!(new, old);
+    right[0].publish(old, context, 3).unwrap();
+    assert_eq!(right[0].lines(), ["a=3"], "and nothing beside it");
+    settle(&mut all);
+    assert!(all.iter().all(|replica| replica.lines() == ["a=3"]));
+}
+
+#[test]
+fn what_a_device_keeps_others_cannot_shorten() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    let file = find(&all[0], ROOT, "a");
+    all[0].remove(ROOT, "a");
+    settle(&mut all);
+    let ids: Vec<DeviceId> = all.iter().map(device).collect();
+    assert_eq!(forget(&mut all[0], &ids[1..]), 2);
+    settle(&mut all);
+    assert!(all[1].index.is_forgotten_inode(file).unwrap(), "it has heard");
+    assert!(all[1].index.inode(file).unwrap().is_some(), "and keeps what it has");
+    assert_eq!(forget_before(&mut all[1], &ids[..1], kith_core::clock::WallMs(START)), 0);
+    // Its own time is over: nobody is asked any more.
+    assert_eq!(forget(&mut all[1], &[DeviceId([99; 32])]), 2);
+    assert!(all[1].index.inode(file).unwrap().is_none());
+}
+
+#[test]
+fn an_old_copy_of_an_index_brings_nothing_back() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    let old = all[1].clone();
+    all[0].remove(ROOT, "a");
+    settle(&mut all);
+    let ids: Vec<DeviceId> = all.iter().map(device).collect();
+    assert_eq!(forget(&mut all[0], &ids[1..]), 2);
+    all[1] = old;
+    assert_eq!(all[1].lines(), ["a=1"]);
+    settle(&mut all);
+    assert!(all.iter().all(|replica| replica.lines().is_empty()));
+}
