@@ -12,6 +12,7 @@ use crate::merge::Merged;
 use crate::operation::Context;
 use crate::register::{Entry, Inode, Kind, Parted};
 use crate::transaction::{Heard, Transaction};
+use crate::vector::VersionVector;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -108,14 +109,25 @@ impl<I: Index> Transaction<'_, I> {
                 EntryState { entry, withheld: None, logged: 0, shown_parent, present: false };
             return self.write_entry(None, state, Heard::ByAll);
         };
-        // The name of a file that is withheld stays so until the file arrives too.
-        let heard = if mine.logged == 0 { Heard::Here } else { Heard::ByAll };
         let mut merged = mine.clone();
-        if merged.entry.merge(entry) {
+        if mine.logged == 0 {
+            // The name of a file that is withheld here, and known elsewhere. What others have of it
+            // counts as it is: a value of this device's own is told of only under a new dot, which
+            // at an equal time could be the lesser one.
+            if entry.place.stamp >= mine.entry.place.stamp {
+                merged.entry.place = entry.place.clone();
+            } else {
+                merged.entry.place.dot = self.dot();
+            }
+            if let Some(own) = &mut merged.entry.removal {
+                own.dots = VersionVector::from_iter([self.dot()]);
+            }
+        }
+        if merged.entry.merge(entry) || mine.logged == 0 {
             if mine.present && mine.entry.removal != merged.entry.removal {
                 removed.insert(merged.entry.id);
             }
-            self.write_entry(Some(mine), merged, heard)?;
+            self.write_entry(Some(mine), merged, Heard::ByAll)?;
         }
         Ok(())
     }

@@ -30,6 +30,9 @@ pub(super) struct Act {
     pub(super) saved: Option<Saved>,
     /// What a person saw and replaced or removed: it may be gone from the tree.
     pub(super) ended: BTreeSet<Saved>,
+    /// What a device merged. Who has had only a part of the log may be without it for now: what it
+    /// was in goes where it was changed, what it is in comes where that was changed last.
+    pub(super) merged: BTreeSet<Saved>,
 }
 
 /// A file that is open for writing, and what it was opened on.
@@ -43,6 +46,7 @@ pub(super) struct Handle {
 
 /// One committed transaction.
 struct Commit {
+    timeline: Timeline,
     before: Mark,
     heard_before: Heard,
 }
@@ -128,7 +132,10 @@ impl Replica {
         let before = self.index.mark();
         let result = work(&mut self.index);
         match &result {
-            Ok(_) => self.commits.push(Commit { before, heard_before: self.heard.clone() }),
+            Ok(_) => {
+                let (timeline, heard_before) = (self.timeline, self.heard.clone());
+                self.commits.push(Commit { timeline, before, heard_before });
+            }
             Err(_) => self.index.go_back(before),
         }
         result
@@ -150,8 +157,15 @@ impl Replica {
     /// Notes what a person just did.
     pub(super) fn note(&mut self, saved: Option<Saved>, ended: BTreeSet<Saved>) {
         if saved.is_some() || !ended.is_empty() {
-            self.acts.push(Act { when: self.present(), saved, ended });
+            let merged = BTreeSet::new();
+            self.acts.push(Act { when: self.present(), saved, ended, merged });
         }
+    }
+
+    /// Notes what was just merged.
+    pub(super) fn note_merge(&mut self, merged: BTreeSet<Saved>) {
+        let (when, ended) = (self.present(), BTreeSet::new());
+        self.acts.push(Act { when, saved: None, ended, merged });
     }
 
     /// The disk has everything.
@@ -186,7 +200,9 @@ impl Replica {
         }
         self.syncs.retain(|at| *at <= kept);
         self.durable = kept;
-        self.heard.hear(self.present());
+        for (at, commit) in self.commits.iter().enumerate() {
+            self.heard.hear(Moment { timeline: commit.timeline, commits: at + 1 });
+        }
         self.timeline = self.timeline.next();
         self.handles.clear();
         self.start(now);
@@ -207,7 +223,9 @@ impl Replica {
     /// A copy on another machine, which is the same device to everybody.
     pub(super) fn fork(&mut self, number: u8, now: WallMs) -> Replica {
         let mut heard = self.heard.clone();
-        heard.hear(self.present());
+        for (at, commit) in self.commits.iter().enumerate() {
+            heard.hear(Moment { timeline: commit.timeline, commits: at + 1 });
+        }
         let mut copy = Replica {
             device: self.device,
             index: self.index.fork(),

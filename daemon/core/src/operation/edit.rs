@@ -170,7 +170,7 @@ impl<I: Index> Transaction<'_, I> {
         let mut now = state.clone();
         Removal::merge_into(&mut now.entry.removal, Some(removal));
         now.withheld = None;
-        let heard = if is_withheld { Heard::Here } else { Heard::ByAll };
+        let heard = if state.logged == 0 { Heard::Here } else { Heard::ByAll };
         self.write_entry(Some(state), now, heard)?;
         if is_withheld && last_link {
             self.release(inode)?;

@@ -130,7 +130,8 @@ impl<I: Index> Transaction<'_, I> {
     /// Lets the others see the names of a file that was withheld. Those that are gone are forgotten,
     /// unless the others may have them all the same.
     pub(crate) fn show_others(&mut self, id: InodeId, known: bool) -> Result<(), I::Error> {
-        for entry in self.entries_of(id)? {
+        // Others have those that are in the log already.
+        for entry in self.entries_of(id)?.into_iter().filter(|entry| entry.logged == 0) {
             if !known && !outlives(&entry) {
                 self.index.forget_entry(entry.entry.id)?;
                 continue;
@@ -166,7 +167,8 @@ impl<I: Index> Transaction<'_, I> {
     pub(super) fn abandon(&mut self, id: InodeId) -> Result<(), I::Error> {
         let entries = self.entries_of(id)?;
         let withheld = self.inode(id)?.is_some_and(|state| state.inode.is_withheld());
-        if !withheld || entries.iter().any(|entry| entry.present) {
+        // What others have a name of arrives from them.
+        if !withheld || entries.iter().any(|entry| entry.present || entry.logged != 0) {
             return Ok(());
         }
         self.release(id)?;
@@ -179,7 +181,8 @@ impl<I: Index> Transaction<'_, I> {
     /// Undoes a file that was never published. What its names had taken over was never gone for
     /// others, and stands again here.
     pub(super) fn withdraw(&mut self, id: InodeId) -> Result<(), I::Error> {
-        if !self.inode(id)?.is_some_and(|state| state.inode.is_withheld()) {
+        let is_known = self.entries_of(id)?.iter().any(|entry| entry.logged != 0);
+        if is_known || !self.inode(id)?.is_some_and(|state| state.inode.is_withheld()) {
             return Ok(());
         }
         let mut stands_again = Vec::new();
