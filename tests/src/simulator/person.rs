@@ -363,11 +363,7 @@ fn merge(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
         return false;
     }
     // The same bytes wherever the same versions are merged. A person's save is no less there.
-    let content = whole(all.iter().copied());
+    let content = whole(all);
     let mtime = UnixTime { seconds: 1_700_000_000, nanoseconds: 0 };
-    let done = replica.apply(now, Operation::Merge { inputs, content, mtime }).is_ok();
-    if done {
-        replica.note_merge(all);
-    }
-    done
+    replica.apply(now, Operation::Merge { inputs, content, mtime }).is_ok()
 }

@@ -30,9 +30,6 @@ pub(super) struct Act {
     pub(super) saved: Option<Saved>,
     /// What a person saw and replaced or removed: it may be gone from the tree.
     pub(super) ended: BTreeSet<Saved>,
-    /// What a device merged. Who has had only a part of the log may be without it for now: what it
-    /// was in goes where it was changed, what it is in comes where that was changed last.
-    pub(super) merged: BTreeSet<Saved>,
 }
 
 /// A file that is open for writing, and what it was opened on.
@@ -157,15 +154,8 @@ impl Replica {
     /// Notes what a person just did.
     pub(super) fn note(&mut self, saved: Option<Saved>, ended: BTreeSet<Saved>) {
         if saved.is_some() || !ended.is_empty() {
-            let merged = BTreeSet::new();
-            self.acts.push(Act { when: self.present(), saved, ended, merged });
+            self.acts.push(Act { when: self.present(), saved, ended });
         }
-    }
-
-    /// Notes what was just merged.
-    pub(super) fn note_merge(&mut self, merged: BTreeSet<Saved>) {
-        let (when, ended) = (self.present(), BTreeSet::new());
-        self.acts.push(Act { when, saved: None, ended, merged });
     }
 
     /// The disk has everything.

@@ -80,8 +80,7 @@ impl Watch {
         acts: &(impl Iterator<Item = &'a Act> + Clone),
     ) -> Result<(), String> {
         for gone in self.saved.difference(&seen.saved) {
-            let explains = |act: &Act| act.ended.contains(gone) || act.merged.contains(gone);
-            if !acts.clone().any(explains) {
+            if !acts.clone().any(|act| act.ended.contains(gone)) {
                 return Err(format!(
                     "a version went from {:?} that nobody replaced or removed: {gone:?}",
                     replica.device

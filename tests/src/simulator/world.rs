@@ -43,6 +43,15 @@ struct Link {
     connections: Vec<Connection>,
 }
 
+/// How much of a change a replica has had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Had {
+    All,
+    /// Perhaps not what comes with it in the next batch: what parted from a file may be gone from
+    /// that before it is there as another.
+    Part,
+}
+
 /// A replica, and its place in the world.
 pub(super) struct Place {
     pub(super) replica: Replica,
@@ -117,7 +126,7 @@ impl World {
                 let (now, (replica, before)) = (self.now, self.begin(at));
                 let done = person::operate(replica, now, doing, chance);
                 self.operations += u64::from(done);
-                self.look(at, before)?;
+                self.look(at, before, Had::All)?;
             }
             Step::Connect { link, beside } => self.connect(link % links, beside),
             Step::Cut { link, which } => {
@@ -185,7 +194,7 @@ impl World {
     }
 
     /// Looks at a replica that changed since `before`.
-    fn look(&mut self, at: usize, before: Mark) -> Result<(), String> {
+    fn look(&mut self, at: usize, before: Mark, had: Had) -> Result<(), String> {
         let place = &self.places[at];
         if place.replica.index.mark() == before {
             return Ok(());
@@ -194,7 +203,9 @@ impl World {
         watch::no_version_vanishes(&place.replica, before)?;
         let seen = watch::see(&place.replica, closely)?;
         let acts = self.places.iter().flat_map(|place| &place.replica.acts);
-        self.places[at].watch.nothing_disappears(&self.places[at].replica, &seen, &acts)?;
+        if had == Had::All {
+            self.places[at].watch.nothing_disappears(&self.places[at].replica, &seen, &acts)?;
+        }
         let place = &mut self.places[at];
         self.repairs.note(&place.replica, &seen, &mut place.watch);
         place.watch.keep(seen);
@@ -331,7 +342,7 @@ impl World {
         if taken?.contains(&Effect::Reincarnated) {
             return Err(format!("an index counts as another's that isn't, after {:?}", decode()));
         }
-        self.look(at, before)?;
+        self.look(at, before, Had::Part)?;
         Ok(true)
     }
 
@@ -369,7 +380,7 @@ impl World {
                 let _ = replica.publish(now, &handle, content);
             }
             replica.recover(now);
-            self.look(at, before)?;
+            self.look(at, before, Had::All)?;
             if !self.places[at].member {
                 self.leave(at);
             }
