@@ -14,6 +14,7 @@ use crate::service::Notifier;
 use crate::share::{Share, Size, context, kith_error_chain, new_writer};
 use crate::sightings::Sightings;
 use kith_control::event::Happening;
+use kith_core::clock::WallMs;
 use kith_core::id::DeviceId;
 use kith_fs::{MountOptions, Mounted};
 use kith_store::{Founding, OpenError, Store};
@@ -250,7 +251,8 @@ fn start_workers(
 }
 
 fn upkeep(share: &Share, circle: &Circle, history_ms: u64, stopping: &watch::Receiver<bool>) {
-    let (mut collected, mut forgot) = (Instant::now(), Instant::now());
+    let begun = (context().now, Instant::now());
+    let (mut collected, mut forgot) = (begun.1, begun.1);
     let mut clock = ClockOffset::now();
     while !*stopping.borrow() {
         std::thread::park_timeout(UPKEEP_EVERY);
@@ -274,6 +276,9 @@ fn upkeep(share: &Share, circle: &Circle, history_ms: u64, stopping: &watch::Rec
                 tracing::error!(cause = %kith_error_chain(&error), "damage can't be mended");
             }
         }
+        // A wall clock that leaps ahead ends no retention: not more time passes than has passed.
+        let passed_ms = u64::try_from(begun.1.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = context().now.min(WallMs(begun.0.0.saturating_add(passed_ms)));
         let free_bytes = share.store.room().map_or(u64::MAX, |room| room.free_bytes);
         let (every, retention_ms) = match free_bytes {
             0 => (COLLECT_EVERY_PRESSED, history_ms.min(RETENTION_MS[1])),
@@ -283,7 +288,7 @@ fn upkeep(share: &Share, circle: &Circle, history_ms: u64, stopping: &watch::Rec
         let often = if history_ms == 0 { FORGET_EVERY_AT_ONCE } else { FORGET_EVERY };
         if forgot.elapsed() >= often {
             forgot = Instant::now();
-            match share.forget(&circle.others(), retention_ms) {
+            match share.forget(&circle.others(), now, retention_ms) {
                 Ok(0) => {}
                 Ok(registers) => tracing::info!(registers, "what was removed is forgotten"),
                 Err(error) => {
@@ -293,7 +298,7 @@ fn upkeep(share: &Share, circle: &Circle, history_ms: u64, stopping: &watch::Rec
         }
         if collected.elapsed() >= every {
             collected = Instant::now();
-            match share.store.collect(context().now, retention_ms) {
+            match share.store.collect(now, retention_ms) {
                 Ok(found) => tracing::info!(?found, "garbage was collected"),
                 Err(error) => {
                     tracing::error!(cause = %kith_error_chain(&error), "garbage can't be collected");

@@ -391,7 +391,15 @@ fn log_end(handle: &Handle) -> Result<(WriterId, u64), StoreError> {
 
 /// Whether a file that no name leads to was removed for good before a time, in milliseconds since
 /// 1970. One whose names were not all removed, as far as others know, is only out of sight.
+/// Whether all names of a file went before a time, by the clocks of those who removed them and by
+/// this device's own: nobody else's clock can shorten what is kept here.
 fn is_removed_before(handle: &Handle, inode: i64, oldest_ms: u64) -> Result<bool, StoreError> {
+    let sql = "SELECT n.changed FROM inodes i JOIN nodes n ON n.ino = i.ino WHERE i.id = ?";
+    let changed: Option<i64> = handle.first(sql, [inode], |row| Ok(row.get(0)?))?;
+    let changed_ms = changed.map_or(0, |seconds| seconds.saturating_mul(1000));
+    if i64::try_from(oldest_ms).is_ok_and(|oldest_ms| changed_ms >= oldest_ms) {
+        return Ok(false);
+    }
     let entries = handle.entries_of(handle.inode_id(inode)?)?;
     let removed = |state: &EntryState| {
         let removal = state.entry.removal.as_ref();

@@ -105,6 +105,14 @@ fn removed_files_stay_as_long_as_their_retention() {
     assert_eq!(store.collect(late, DAY_MS).unwrap().chunks, 0, "it has its name");
     let (parent, name) = at;
     does(Operation::Remove { parent, name, directory: false });
+    // Whoever removed it has a slow clock: here it went just now.
+    let went = |at: WallMs| {
+        let at = UnixTime { seconds: (at.0 / 1000).cast_signed(), nanoseconds: 0 };
+        store.write(|transaction| transaction.touch_node(inode, at, None)).unwrap();
+    };
+    went(late);
+    assert_eq!(store.collect(late, DAY_MS).unwrap().chunks, 0);
+    went(NOW);
     assert_eq!(store.collect(WallMs(NOW.0 + DAY_MS), DAY_MS).unwrap().chunks, 0);
     assert_eq!(read_all(store, &content), noise(1, 1 << 20));
     assert!(store.collect(late, DAY_MS).unwrap().freed_bytes >= 1 << 20);
