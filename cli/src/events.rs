@@ -47,6 +47,9 @@ fn sentence(event: &Event) -> String {
         Happening::FileFetched { share, bytes } => {
             format!("{share}: a file of {} has arrived", size(*bytes))
         }
+        Happening::FileMerged { share, name, versions, .. } => {
+            format!("{share}: {} of {name} were merged", several(*versions, "version"))
+        }
         Happening::ConflictsChanged { share, conflicts } => {
             format!("{share}: {}", several(*conflicts, "conflict"))
         }

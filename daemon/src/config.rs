@@ -1,6 +1,7 @@
 //! A person's settings: `config.toml`. Everything in it is optional.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +35,22 @@ pub struct Config {
     /// For how many days superseded and removed versions are kept here, if there is room; at most
     /// 36500.
     pub history_days: u64,
+    /// What holds for one share only, by the shares' names.
+    pub shares: BTreeMap<String, ShareConfig>,
+}
+
+/// A person's settings for one share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShareConfig {
+    /// Whether this device merges lines that several devices changed apart in one text.
+    pub merge_text: bool,
+}
+
+impl Default for ShareConfig {
+    fn default() -> Self {
+        ShareConfig { merge_text: true }
+    }
 }
 
 impl Default for Config {
@@ -46,6 +63,7 @@ impl Default for Config {
             peers: Vec::new(),
             read_deadline_seconds: 30,
             history_days: 90,
+            shares: BTreeMap::new(),
         }
     }
 }
@@ -105,6 +123,12 @@ impl Config {
     #[must_use]
     pub fn history_ms(&self) -> u64 {
         self.history_days * 24 * 3600 * 1000
+    }
+
+    /// What holds for the share of this name.
+    #[must_use]
+    pub fn share(&self, name: &str) -> ShareConfig {
+        self.shares.get(name).copied().unwrap_or_default()
     }
 
     fn parse(text: &str) -> Result<Config, (Option<usize>, String)> {
@@ -204,7 +228,8 @@ mod tests {
         let config = Config::parse(
             "name = \"desktop\"\nport = 5000\nmount = \"/mnt/kith\"\nmdns = false\n\
              peers = [\"192.0.2.1:5484\", \"[2001:db8::1]:5484\", \"nas.local:1\"]\n\
-             read_deadline_seconds = 5\nhistory_days = 7\n",
+             read_deadline_seconds = 5\nhistory_days = 7\n\
+             [shares.Kith]\nmerge_text = false\n",
         );
         let expected = Config {
             name: Some("desktop".into()),
@@ -214,6 +239,7 @@ mod tests {
             peers: vec!["192.0.2.1:5484".into(), "[2001:db8::1]:5484".into(), "nas.local:1".into()],
             read_deadline_seconds: 5,
             history_days: 7,
+            shares: BTreeMap::from([("Kith".into(), ShareConfig { merge_text: false })]),
         };
         assert_eq!(config, Ok(expected));
     }
@@ -231,6 +257,7 @@ mod tests {
             ("peers = [\"192.0.2.1\"]", None, "\"192.0.2.1\" is not HOST:PORT"),
             ("read_deadline_seconds = 0", None, "`read_deadline_seconds` must be"),
             ("history_days = 40000", None, "`history_days` must be"),
+            ("[shares.Kith]\nmerge = false", Some(2), "unknown field `merge`"),
             ("port = ", Some(1), ""),
         ] {
             let (found, sentence) = Config::parse(text).unwrap_err();

@@ -211,8 +211,7 @@ fn open_share(
         };
         RunError::new(&error, hint)
     })?;
-    let share =
-        Arc::new(Share::new(store, config.read_deadline(), events.clone(), &circle.share().name));
+    let share = Arc::new(Share::new(store, config, events.clone(), &circle.share().name));
     let store_hint = "Look at the room and the health of the disk under Kith's data.";
     // Before anything new gets a number.
     let proven = continuity.take(share.store.continuity());
@@ -244,6 +243,8 @@ fn start_workers(
         let share = Arc::clone(share);
         workers.push(thread(name, move || share.publish_all(size))?);
     }
+    let merging = Arc::clone(share);
+    workers.push(thread("kith-merge", move || merging.merge_all())?);
     let (share, circle, stopping) = (Arc::clone(share), Arc::clone(circle), stopping.clone());
     // Not waited for at the end: what it does may be given up at any time.
     let _ = thread("kith-upkeep", move || upkeep(&share, &circle, history_ms, &stopping))?;

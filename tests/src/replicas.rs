@@ -243,11 +243,17 @@ impl World {
         assert_eq!(now.latest().unwrap().dot, dot, "what was saved last is the file");
         self.published.insert((file, dot, content(number)));
         replica.bases.insert(file, VersionVector::from_iter(context.dots().chain([dot])));
-        for (old, version) in inode.versions {
+        for (old, version) in &inode.versions {
+            let (old, version) = (*old, version);
+            let twin = |of: &kith_core::register::Version| {
+                context.covers(of.dot) && version.is_twin_of(of)
+            };
+            let merged = version.is_within(&context) || inode.versions.values().any(twin);
             let apart = replica.index.inode(InodeId(old)).unwrap();
             assert!(
                 now.versions.contains_key(&old)
                     || context.covers(old)
+                    || merged
                     || version.content == content(number)
                     || apart.is_some_and(|it| it.inode.versions.contains_key(&old)),
                 "{old:?} of {file:?} was covered by one that was not made from it"

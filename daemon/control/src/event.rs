@@ -94,6 +94,17 @@ pub enum Happening {
         /// The file's size.
         bytes: u64,
     },
+    /// Versions of a text were merged on this device.
+    FileMerged {
+        /// The share's name.
+        share: String,
+        /// The name of the file, without its directory.
+        name: String,
+        /// How many versions were merged.
+        versions: u64,
+        /// The size of the result.
+        bytes: u64,
+    },
     /// The number of files that are kept in several versions changed.
     ConflictsChanged {
         /// The share's name.

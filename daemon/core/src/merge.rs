@@ -51,10 +51,18 @@ impl Version {
         seen.covers(self.dot) || (self.is_merged() && seen.covers_all(&self.context))
     }
 
-    /// Whether a device made it of others, with nothing of a person's own in it.
+    /// Whether a device made it of others of the same file, with nothing of a person's own in it.
     #[must_use]
     pub fn is_merged(&self) -> bool {
         self.mark == Mark::Merged
+    }
+
+    /// Whether two devices made the same of the same: it is one version in all but its name.
+    #[must_use]
+    pub fn is_twin_of(&self, other: &Version) -> bool {
+        matches!(self.mark, Mark::Merged | Mark::Gathered)
+            && (self.mark, &self.parents, &self.content)
+                == (other.mark, &other.parents, &other.content)
     }
 
     /// A total order in which a version comes after all that it may take the place of. At equal

@@ -188,8 +188,7 @@ pub enum OperationError<E> {
     /// Not with a node of this kind.
     #[error("not with a node of this kind")]
     NotPermitted,
-    /// What was to be merged is no longer what stands, or not all of what is known elsewhere is known
-    /// here yet.
+    /// What was to be merged is no longer what stands.
     #[error("not what stands now")]
     Outdated,
     /// The storage failed.

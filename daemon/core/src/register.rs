@@ -93,6 +93,9 @@ pub enum Mark {
     Idle,
     /// A device made it of all its parents, with nothing of a person's own in it.
     Merged,
+    /// The same of versions of several files at one name, of which this one stayed. Its context
+    /// covers only those of this file.
+    Gathered,
 }
 
 /// One immutable state of a file's bytes.

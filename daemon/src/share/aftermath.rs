@@ -24,6 +24,8 @@ pub(crate) enum Origin<'a> {
 pub(crate) struct Aftermath {
     /// What the kernel must forget.
     pub(crate) outdated: Vec<Outdated>,
+    /// Names that something is shown beside since then, or one of whose files has another version.
+    pub(crate) conflicts: BTreeSet<(InodeId, EntryName)>,
     /// Whether the device goes on under a new writer.
     pub(crate) reincarnated: bool,
     /// Whether there is a new sign that another machine has its identity.
@@ -90,7 +92,27 @@ pub(crate) fn settle_nodes(
             Effect::Cloned => aftermath.cloned = true,
         }
     }
+    if tx.totals()?.conflicts > 0 {
+        aftermath.conflicts = conflicts(tx, effects)?;
+    }
     Ok(aftermath)
+}
+
+/// The names beside which something is shown, of those that a transaction changed.
+fn conflicts(
+    tx: &Transaction<'_>,
+    effects: &[Effect],
+) -> Result<BTreeSet<(InodeId, EntryName)>, StoreError> {
+    let mut found = BTreeSet::new();
+    for effect in effects {
+        let rows = match effect {
+            Effect::Name { parent, name } => tx.shown(*parent, name)?.into_iter().collect(),
+            Effect::Content { key, .. } => tx.shown_of(*key)?,
+            Effect::Attributes { .. } | Effect::Reincarnated | Effect::Cloned => Vec::new(),
+        };
+        found.extend(rows.into_iter().filter(|row| row.repaired).map(|row| (row.parent, row.base)));
+    }
+    Ok(found)
 }
 
 /// Gives a node a new number, because in writeback mode the kernel owns the size and times of what

@@ -149,12 +149,16 @@ impl Share {
         if done.is_empty() && counts.is_empty() {
             return Ok(());
         }
+        let arrived = !done.is_empty();
         self.store.write(|tx| {
             done.iter().try_for_each(|(inode, version)| tx.mark_complete(*inode, *version))?;
             counts
                 .iter()
                 .try_for_each(|((inode, version), left)| tx.recount(*inode, *version, *left))
         })?;
+        if arrived {
+            self.hurry_merging();
+        }
         self.announce();
         Ok(())
     }

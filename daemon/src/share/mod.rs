@@ -1,17 +1,20 @@
 //! One share on this device: its store, its open files, and every change made to either.
 
 mod aftermath;
+mod ancestry;
 mod backlog;
 mod describe;
 mod fetches;
 mod file_io;
 mod forgetting;
 mod guard;
+mod merging;
 mod names;
 mod open_files;
 mod outdated;
 mod publisher;
 mod recovery;
+mod text_merge;
 mod volume;
 
 pub(crate) use aftermath::Origin;
@@ -19,6 +22,7 @@ pub(crate) use fetches::{Fetches, Planned};
 pub(crate) use publisher::Size;
 pub(crate) use recovery::Recovery;
 
+use crate::config::Config;
 use crate::events::Events;
 use aftermath::Aftermath;
 use backlog::Backlog;
@@ -34,6 +38,7 @@ use kith_core::register::UnixTime;
 use kith_core::succession::{change_identity, succeed};
 use kith_fs::volume::StorageError;
 use kith_store::{Store, StoreError, Transaction};
+use merging::MergeQueue;
 use open_files::OpenFiles;
 use outdated::OutdatedQueue;
 use publisher::PublishQueue;
@@ -48,6 +53,8 @@ pub(crate) struct Share {
     outdated: OutdatedQueue,
     queue: PublishQueue,
     backlog: Backlog,
+    /// The names at which versions may be merged; none where that is switched off.
+    merges: Option<MergeQueue>,
     /// Grows with every committed change, and wakes the sessions with other devices.
     changed: watch::Sender<u64>,
     /// How long a read waits for bytes from other devices.
@@ -75,7 +82,7 @@ pub(crate) enum WriteError {
 
 impl Share {
     /// A share over its opened store, called `name` when listeners are told of it.
-    pub(crate) fn new(store: Store, read_deadline: Duration, events: Events, name: &str) -> Self {
+    pub(crate) fn new(store: Store, config: &Config, events: Events, name: &str) -> Self {
         Share {
             store,
             fetches: Fetches::default(),
@@ -84,7 +91,8 @@ impl Share {
             queue: PublishQueue::default(),
             backlog: Backlog::default(),
             changed: watch::Sender::new(0),
-            read_deadline,
+            merges: config.share(name).merge_text.then(MergeQueue::default),
+            read_deadline: config.read_deadline(),
             events,
             name: name.to_owned(),
         }
@@ -131,6 +139,7 @@ impl Share {
 
     fn deliver(&self, aftermath: Aftermath) {
         self.outdated.push(aftermath.outdated);
+        self.look_at_conflicts(aftermath.conflicts);
         if aftermath.reincarnated {
             tracing::info!("this device goes on under a new writer");
         }

@@ -226,6 +226,13 @@ impl OpenFiles {
         files.iter().map(inode).collect()
     }
 
+    /// All files that somebody writes to, or whose changes no version holds yet.
+    pub(crate) fn unsettled(&self) -> Vec<Arc<OpenFile>> {
+        let table = self.lock();
+        let unsettled = |slot: &&Slot| slot.writers > 0 || slot.publishing || slot.file.is_dirty();
+        table.slots.values().filter(unsettled).map(|slot| Arc::clone(&slot.file)).collect()
+    }
+
     /// All files with changes that no version holds yet.
     pub(crate) fn dirty(&self) -> Vec<Arc<OpenFile>> {
         let table = self.lock();

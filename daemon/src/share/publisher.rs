@@ -330,6 +330,7 @@ impl Share {
             }
         }
         self.queue.close();
+        self.end_merging();
         self.outdated.close();
         drained
     }

@@ -8,6 +8,7 @@ use crate::transaction::Memory;
 use crate::{Incomplete, NodeRead, OpenError, Snapshot, StoreError, Transaction};
 use kith_core::clock::WallMs;
 use kith_core::id::{DeviceId, Dot, InodeId, ShareId, Tag, WriterId};
+use kith_core::name::EntryName;
 use kith_core::operation;
 use kith_core::register::Version;
 use std::path::Path;
@@ -198,6 +199,19 @@ impl Store {
     /// A [`StoreError`] if the index fails.
     pub fn withheld(&self) -> Result<Vec<InodeId>, StoreError> {
         self.snapshot()?.handle().withheld()
+    }
+
+    /// Up to `limit` names after `after` that something shown beside them is labelled from, each with
+    /// its directory. In an order of its own.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn labelled(
+        &self,
+        after: Option<&(InodeId, EntryName)>,
+        limit: usize,
+    ) -> Result<Vec<(InodeId, EntryName)>, StoreError> {
+        self.snapshot()?.handle().labelled(after, limit)
     }
 
     /// The versions of a file in this device's history, the earliest first, each with the time at

@@ -228,6 +228,7 @@ pub(super) fn write_version(writer: &mut Writer, version: &Version) {
             Mark::Synced => 1,
             Mark::Idle => 2,
             Mark::Merged => 3,
+            Mark::Gathered => 4,
         });
     });
     fields.end();
@@ -255,6 +256,7 @@ pub(super) fn read_version(decoder: &mut Decoder<'_>) -> Result<Version, DecodeE
                     1 => Mark::Synced,
                     2 => Mark::Idle,
                     3 => Mark::Merged,
+                    4 => Mark::Gathered,
                     _ => return Err(DecodeError::Unknown("mark of a version")),
                 });
             }

@@ -3,7 +3,6 @@
 use super::OperationError;
 use crate::clock::{Hlc, Stamp};
 use crate::content::Content;
-use crate::exchange::full_knowledge;
 use crate::id::{Dot, InodeId};
 use crate::index::{EntryState, Index, InodeState, Node};
 use crate::register::{Kind, Mark, UnixTime, Unread, Version};
@@ -25,11 +24,6 @@ impl<I: Index> Transaction<'_, I> {
         if versions().count() < 2 {
             return Err(OperationError::Outdated);
         }
-        let mut context = VersionVector::new();
-        for version in versions() {
-            context.join(&version.context);
-            context.include(version.dot);
-        }
         // Just after the latest that went into it, so that whatever a person makes of the same
         // versions or of this one is later, whoever made which first.
         let latest = versions().map(|version| version.stamp.hlc).max().unwrap_or_default();
@@ -40,11 +34,6 @@ impl<I: Index> Transaction<'_, I> {
         let keeper = files.iter().max_by_key(changed).ok_or(OperationError::Outdated)?;
         let keeper = keeper.inode.id;
         if files.len() > 1 {
-            // The context now covers versions of other files than the one that it is in. All that it
-            // covers of this one must be known here, or one that isn't would be covered unseen.
-            if !full_knowledge(&self.state).covers_all(&context) {
-                return Err(OperationError::Outdated);
-            }
             for entry in self.one_place(&files)? {
                 if entry.entry.inode != keeper {
                     self.remove_entry(entry)?;
@@ -57,6 +46,12 @@ impl<I: Index> Transaction<'_, I> {
         // Its names stay as they are, repaired or not: a place written now would outlive the removal by
         // somebody who has seen all that is merged.
         let mut now = (*self.inode(keeper)?.ok_or(OperationError::NotFound)?).clone();
+        // Of other files' versions it must say nothing: numbers of this file's would be covered unseen.
+        let mut context = VersionVector::new();
+        for version in now.inode.versions.values() {
+            context.join(&version.context);
+            context.include(version.dot);
+        }
         let version = Version {
             stamp: Stamp { hlc: Hlc(latest.0.saturating_add(1)), writer: self.state.writer },
             dot: self.dot(),
@@ -65,7 +60,7 @@ impl<I: Index> Transaction<'_, I> {
             author: self.state.author.clone(),
             mtime,
             content,
-            mark: Mark::Merged,
+            mark: if files.len() > 1 { Mark::Gathered } else { Mark::Merged },
             unread: Unread::new(),
         };
         self.catch_up(version.stamp.hlc);

@@ -42,6 +42,11 @@ impl<I: Index> Transaction<'_, I> {
         let Some(first) = entries.first() else { return Err(OperationError::NotFound) };
         let is_first = state.inode.is_withheld();
         made.context.join(&made.parents.iter().copied().collect());
+        let versions = &state.inode.versions;
+        for parent in made.parents.iter().filter_map(|parent| versions.get(parent)) {
+            let twins = versions.values().filter(|version| version.is_twin_of(parent));
+            twins.for_each(|twin| made.context.include(twin.dot));
+        }
         let ordinary = self.settle_names(Node::Inode(id), Copies::Leave)?;
         let parted = self.part_from(&state.inode, &made, first)?;
         let mut now = (*state).clone();

@@ -1,7 +1,7 @@
 //! Making a version's description from a frozen overlay: only what changed is cut again.
 
 use super::ReadError;
-use super::cutter::{Cutter, HOLE_MIN_BYTES};
+use super::cutter::{Cutter, HOLE_MIN_BYTES, Source};
 use super::extent::Staging;
 use super::file::failed;
 use super::frozen::{Frozen, Known};
@@ -14,6 +14,7 @@ use crate::{Store, StoreError};
 use kith_core::content::{Content, HOLE_ALIGN_BYTES, Piece, Profile};
 use kith_core::id::ChunkId;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -95,6 +96,61 @@ impl Store {
             sink.append(id, bytes)?;
         }
         sink.finish()?;
+        Ok(Cut { content, _hold: hold })
+    }
+}
+
+/// Bytes in memory.
+struct Memory<'a>(&'a [u8]);
+
+impl Source for Memory<'_> {
+    type Error = Infallible;
+
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Infallible> {
+        let from = usize::try_from(offset).expect("the range lies within what is in memory");
+        buffer.copy_from_slice(&self.0[from..from + buffer.len()]);
+        Ok(())
+    }
+
+    fn zeros_until(&self, offset: u64) -> u64 {
+        offset
+    }
+}
+
+impl Store {
+    /// Describes bytes that no program wrote, and stores what of them is new. At most 4 MiB: for
+    /// more there are overlays.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the disk or the index fails, or is full.
+    ///
+    /// # Panics
+    /// If there are more.
+    pub fn cut_bytes(&self, bytes: &[u8]) -> Result<Cut, StoreError> {
+        assert!(bytes.len() <= BATCH_BYTES, "bytes in memory are few");
+        let hold = self.inner.bytes.gate.hold();
+        let source = Memory(bytes);
+        let mut cutter = Cutter::new(&source, AHEAD_BYTES);
+        let (mut description, mut lists) = (ListBuilder::default(), Vec::new());
+        let mut chunks = Vec::new();
+        loop {
+            let at = usize::try_from(cutter.at()).expect("it is within the bytes");
+            let Ok(piece) = cutter.next();
+            let Some(piece) = piece else { break };
+            if let Piece::Chunk { id, len_bytes } = piece {
+                chunks.push((id, &bytes[at..at + len_bytes as usize]));
+            }
+            description.push(piece, &mut |list| lists.push(list));
+        }
+        let content = description.finish(&mut |list| lists.push(list));
+        chunks.extend(lists.iter().map(|(id, bytes)| (*id, &bytes[..])));
+        let mut named = BTreeSet::new();
+        chunks.retain(|(id, _)| named.insert(*id));
+        self.store_chunks(&chunks)?;
         Ok(Cut { content, _hold: hold })
     }
 }

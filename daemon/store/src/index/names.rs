@@ -169,6 +169,24 @@ impl Handle {
         Ok(shown)
     }
 
+    /// Up to `limit` names that something beside them is labelled from, after `after`, in the order
+    /// of parents' keys and names.
+    pub(crate) fn labelled(
+        &self,
+        after: Option<&(InodeId, EntryName)>,
+        limit: usize,
+    ) -> Result<Vec<(InodeId, EntryName)>, StoreError> {
+        let parent = after.map(|(parent, _)| self.key(parent.0)).transpose()?.flatten();
+        let name = after.map_or(&[][..], |(_, name)| name.as_bytes());
+        let sql = "SELECT DISTINCT parent, base FROM shown INDEXED BY shown_base
+                   WHERE base IS NOT NULL AND (parent, base) > (?, ?)
+                   ORDER BY parent, base LIMIT ?";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.all(sql, (parent.unwrap_or(i64::MIN), name, limit), |row| {
+            Ok((self.inode_id(row.get(0)?)?, record::name(blob(row.get_ref(1)?)?)?))
+        })
+    }
+
     pub(crate) fn shown_of(&self, key: InodeId) -> Result<Vec<Shown>, StoreError> {
         let Some(key) = self.key(key.0)? else { return Ok(Vec::new()) };
         let sql = shown_where!("key = ?");

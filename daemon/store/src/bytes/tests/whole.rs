@@ -233,3 +233,16 @@ fn chunks_are_found_again_without_the_index() {
     let all = crate::bytes::table::chunks_after(snapshot.sql(), &ChunkId([0; 32]), 10_000).unwrap();
     assert!(all.len() > 100 && all.iter().all(|(id, _)| found.contains(id)));
 }
+
+#[test]
+fn bytes_in_memory_are_described_as_if_they_had_been_written() {
+    let scratch = Scratch::new();
+    for len in [0, 1, 5_000, 100_000, 1 << 20, 4 << 20] {
+        let bytes = noise(len as u64, len);
+        let cut = scratch.store.cut_bytes(&bytes).unwrap();
+        assert_eq!(read_all(&scratch.store, &cut.content), bytes);
+        assert_eq!(cut.content, scratch.keep(&bytes), "{len}");
+    }
+    let zeros = vec![0; 1 << 20];
+    assert_eq!(scratch.store.cut_bytes(&zeros).unwrap().content, scratch.keep(&zeros));
+}
