@@ -19,3 +19,10 @@ pub fn skip(reason: &str) {
     );
     say(&format!("SKIPPED: {test}: {reason}"));
 }
+
+/// Says visibly that a test can't run because somebody else's program is not installed. That is no
+/// failure anywhere: a machine may be unable to get it.
+pub fn lacks(program: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    say(&format!("SKIPPED: {test}: {program} is not installed"));
+}

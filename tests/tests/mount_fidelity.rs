@@ -234,7 +234,7 @@ fn locks_hold_between_processes() {
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     if other("flock").is_none() {
-        return kith_tests::notice::skip("locks of another process need python3");
+        return kith_tests::notice::lacks("python3");
     }
     let said = |text: &str| Some(text.to_owned());
     rustix::fs::flock(&file, FlockOperation::LockShared).unwrap();

@@ -22,7 +22,7 @@ struct Folder {
 /// A folder, if this machine can mount one and has a program; else this is said aloud.
 fn folder_for(program: &str, argument: &str) -> Option<Folder> {
     if Command::new(program).arg(argument).output().is_err() {
-        notice::skip(&format!("{program} is not installed"));
+        notice::lacks(program);
         return None;
     }
     let lab = lab::or_skip(1)?;
