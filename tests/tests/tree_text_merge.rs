@@ -160,6 +160,27 @@ fn what_is_made_from_one_of_two_merged_versions_covers_the_other() {
 }
 
 #[test]
+fn an_own_version_that_was_merged_stays_when_its_maker_goes_on_from_another() {
+    let mut world = World::new(3);
+    world.replicas[0].write(ROOT, "a", 1);
+    meet(&mut world);
+    in_place(&mut world.replicas[0], 2);
+    in_place(&mut world.replicas[1], 3);
+    send(&mut world, 0, 1);
+    merge(&mut world.replicas[1], "a").unwrap();
+    world.replicas[2].now += 60_000;
+    in_place(&mut world.replicas[2], 4);
+    send(&mut world, 1, 0);
+    send(&mut world, 2, 0);
+    // Its new version is made of the third device's alone, but follows its own of before.
+    in_place(&mut world.replicas[0], 5);
+    meet(&mut world);
+    let lines = agree(&world);
+    assert_eq!(lines[0], "a=5");
+    assert!(lines.iter().any(|line| line.ends_with("=105")), "{lines:?}");
+}
+
+#[test]
 fn both_may_go_on_from_a_merged_version_of_their_own() {
     for way in WAYS {
         let mut world = changed(way);

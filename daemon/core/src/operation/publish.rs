@@ -95,8 +95,9 @@ impl<I: Index> Transaction<'_, I> {
         heard.into_iter().chain(waiting).any(|removal| removal.last_link)
     }
 
-    /// A writer's version covers its earlier ones of the file, also one that went another way:
-    /// that one becomes a file of its own before. Says whether there was one.
+    /// A writer's version covers its earlier ones of the file, also one that went another way, by
+    /// itself or into a merged version: that one becomes a file of its own before. Says whether
+    /// there was one.
     fn part_from(
         &mut self,
         inode: &Inode,
@@ -104,10 +105,10 @@ impl<I: Index> Transaction<'_, I> {
         first: &EntryState,
     ) -> Result<bool, I::Error> {
         let writer = self.state.writer;
+        let context = closed(inode, writer, made.context.clone());
         let apart = inode.versions.values().filter(|version| {
-            version.dot.writer == writer
-                && !made.context.covers(version.dot)
-                && version.content != made.content
+            let goes = version.dot.writer == writer || version.is_within(&context);
+            goes && !version.is_within(&made.context) && version.content != made.content
         });
         let apart: Vec<&Version> = apart.collect();
         for version in &apart {
@@ -223,7 +224,7 @@ fn closed(inode: &Inode, writer: crate::id::WriterId, mut context: VersionVector
         for version in inode.versions.values() {
             // Where it followed an earlier version of this writer that was not given, that one is
             // covered now, and with it what it was made from: its context has that, and nothing
-            // that still stands.
+            // that still stands, unless it was merged: see `part_from`.
             let followed = version.context.number(writer) > given;
             if context.covers(version.dot) || followed {
                 context.join(&version.context);
