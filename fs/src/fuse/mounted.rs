@@ -164,9 +164,13 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
         raise_read_ahead(device);
     }
 
-    let place = mounted.place.clone();
+    let (place, ending) = (mounted.place.clone(), Arc::clone(&mounted.ending));
     mounted.spawn("kith-mount", true, move || match session.run() {
         Ok(()) => tracing::debug!(point = %place.point.display(), "the mount ended"),
+        // Unmounting aborts the connection where a program still holds it.
+        Err(error) if ending.wanted.load(Ordering::Acquire) => {
+            tracing::debug!(%error, point = %place.point.display(), "the mount was ended");
+        }
         Err(error) => {
             // fuser reports at once that its first thread panicked; the others still answer.
             tracing::error!(%error, point = %place.point.display(), "the mount failed");
