@@ -18,7 +18,7 @@ use std::time::Duration;
 const START: Duration = Duration::from_secs(30);
 /// How long a command may take; joining gives up by itself before.
 const COMMAND: Duration = Duration::from_secs(150);
-/// How long a daemon may run before the test is taken for stuck.
+/// How long a daemon may run before the test is taken for stuck, unless the test says more.
 const LIFE: Duration = Duration::from_secs(600);
 /// How many of the last lines of a log are kept for a failure.
 const LOG_LINES: usize = 400;
@@ -31,6 +31,7 @@ pub struct Device {
     root: PathBuf,
     mount: PathBuf,
     namespace: Option<String>,
+    life: Duration,
     daemon: Option<Child>,
     watch: Option<Sender<()>>,
     log: Arc<Mutex<VecDeque<String>>>,
@@ -75,11 +76,17 @@ impl Device {
             mount,
             root,
             namespace: place.map(|(lab, host)| lab.namespace(host)),
+            life: LIFE,
             daemon: None,
             watch: None,
             log: Arc::default(),
             complaints: Arc::default(),
         }
+    }
+
+    /// Lets its daemons run longer before the test is taken for stuck.
+    pub fn live_longer(&mut self, by: Duration) {
+        self.life += by;
     }
 
     /// Its name.
@@ -166,7 +173,7 @@ impl Device {
             std::thread::spawn(move || follow(stream, &log, &complaints));
         }
         self.note("--- started");
-        self.watch = Some(watch(Pid::from_child(&daemon), &self.name));
+        self.watch = Some(watch(Pid::from_child(&daemon), &self.name, self.life));
         self.daemon = Some(daemon);
     }
 
@@ -487,12 +494,12 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
 
 /// Kills a daemon that a test has not ended within its time, so that a test which waits in the
 /// daemon's mount fails instead of waiting for ever. Dropping the sender ends the watch.
-fn watch(daemon: Pid, name: &str) -> Sender<()> {
+fn watch(daemon: Pid, name: &str, life: Duration) -> Sender<()> {
     let (sender, ended) = channel();
     let name = name.to_owned();
     std::thread::spawn(move || {
-        if ended.recv_timeout(LIFE) == Err(RecvTimeoutError::Timeout) {
-            crate::notice::say(&format!("{name} was killed: its test takes longer than {LIFE:?}"));
+        if ended.recv_timeout(life) == Err(RecvTimeoutError::Timeout) {
+            crate::notice::say(&format!("{name} was killed: its test takes longer than {life:?}"));
             let _ended_already = kill_process(daemon, Signal::KILL);
         }
     });

@@ -22,6 +22,7 @@ fn a_mount_behaves_as_an_ordinary_directory() {
         let Some(lab) = lab::or_skip(1) else { return };
         let scratch = Scratch::new();
         let mut device = Device::stopped(&scratch, Some((&lab, 1)), "laptop");
+        device.live_longer(Duration::from_millis(20 * operations as u64));
         device.run();
         // On the disk that cargo builds on, which is an ordinary one; /tmp may not be.
         let reference = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("it is there");

@@ -1,4 +1,5 @@
-//! Writing through shared mappings, which takes a program that may do what Rust calls unsafe.
+//! Another process: it writes through shared mappings, which Rust calls unsafe, and asks for locks
+//! on records, which hold between processes only.
 
 use super::side::{Answer, Outcome};
 use rustix::io::Errno;
@@ -7,29 +8,36 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// Answers each line of a path in hexadecimal digits, two offsets and a byte: with how many bytes
-/// it filled, with the negative number of an error, or with `no` for what can't be mapped.
+/// Answers each line of a task, a path in hexadecimal digits, two offsets and a number: with how
+/// many bytes it filled or locked, with the negative number of an error, or with `no` for what
+/// can't be mapped.
 const PROGRAM: &str = r"
-import mmap, os, stat, sys
+import fcntl, mmap, os, stat, sys
 for line in sys.stdin:
-    path, start, end, byte = line.split()
+    task, path, start, end, number = line.split()
+    start, end, number = int(start), int(end), int(number)
     try:
         file = os.open(bytes.fromhex(path), os.O_RDWR | os.O_NONBLOCK)
         try:
+            answer = 'no'
             status = os.fstat(file)
             size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-            start, end = min(int(start), size), min(int(end), size)
-            if size:
+            if task == 'lock' and stat.S_ISREG(status.st_mode):
+                fcntl.lockf(file, number | fcntl.LOCK_NB, end - start, start)
+                answer = end - start
+            elif task == 'map' and size:
+                start, end = min(start, size), min(end, size)
                 with mmap.mmap(file, size) as mapped:
-                    mapped[start:end] = bytes([int(byte)]) * (end - start)
-            print(end - start if size else 'no', flush=True)
+                    mapped[start:end] = bytes([number]) * (end - start)
+                answer = end - start
         finally:
             os.close(file)
     except OSError as error:
-        print(-error.errno, flush=True)
+        answer = -error.errno
+    print(answer, flush=True)
 ";
 
-/// Writes through mappings of files, by a process of its own.
+/// A process that maps and locks files.
 #[derive(Debug, Default)]
 pub struct Mapper {
     process: Option<Process>,
@@ -57,12 +65,24 @@ impl Process {
 impl Mapper {
     /// Fills a range of a file, as far as the file goes, with a byte.
     pub(super) fn fill(&mut self, path: &Path, offset: u64, len: u64, byte: u8) -> Outcome {
+        self.ask("map", path, offset, len, byte)
+    }
+
+    /// Tries to lock a range of a file, and lets it go.
+    pub(super) fn lock(&mut self, path: &Path, offset: u64, len: u64, shared: bool) -> Outcome {
+        // LOCK_SH and LOCK_EX.
+        self.ask("lock", path, offset, len, if shared { 1 } else { 2 })
+    }
+
+    fn ask(&mut self, task: &str, path: &Path, offset: u64, len: u64, number: u8) -> Outcome {
         if self.process.is_none() && !self.missing {
             match Process::start() {
                 Ok(process) => self.process = Some(process),
                 Err(error) => {
                     self.missing = true;
-                    crate::notice::skip(&format!("mapped writes need python3: {error}"));
+                    crate::notice::skip(&format!(
+                        "mapped writes and locks between processes need python3: {error}"
+                    ));
                 }
             }
         }
@@ -72,7 +92,7 @@ impl Mapper {
             digits
         });
         let mut answer = String::new();
-        writeln!(process.questions, "{digits} {offset} {} {byte}", offset + len)
+        writeln!(process.questions, "{task} {digits} {offset} {} {number}", offset + len)
             .and_then(|()| process.answers.read_line(&mut answer))
             .expect("the program answers");
         match answer.trim().parse::<i64>() {

@@ -66,6 +66,17 @@ pub enum Lock {
     Unlock,
 }
 
+/// Where an open file's own position goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Move {
+    /// To an offset.
+    To(u64),
+    /// Forwards or backwards.
+    By(i64),
+    /// To before or beyond the end.
+    FromEnd(i64),
+}
+
 /// One operation. Paths are relative to the root, slots are places for open files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "each is named for the call it makes")]
@@ -77,6 +88,13 @@ pub enum Operation {
     Sync { slot: usize },
     Segments { slot: usize },
     Lock { slot: usize, lock: Lock },
+    LockRecords { slot: usize, lock: Lock },
+    TryRecords { path: PathBuf, offset: u64, len: u64, shared: bool },
+    ReadOn { slot: usize, len: u64 },
+    WriteOn { slot: usize, seed: u64, len: u64 },
+    Move { slot: usize, to: Move },
+    ReadDirectly { path: PathBuf, block: u64, blocks: u64 },
+    WriteDirectly { path: PathBuf, block: u64, blocks: u64, seed: u64 },
     Map { path: PathBuf, offset: u64, len: u64, byte: u8 },
     CopyRange { from: usize, at: u64, to: usize, offset: u64, len: u64 },
     Save { path: PathBuf, seed: u64, len: u64 },
@@ -104,7 +122,7 @@ impl Operation {
         let slot = random.index(SLOTS);
         // A tree that has grown large is cut back.
         let crowded = paths.len() > 40;
-        match random.below(if crowded { 116 } else { 100 }) {
+        match random.below(if crowded { 126 } else { 110 }) {
             0..12 => Operation::Open { slot, path: any(random, paths), opening: opening(random) },
             12..14 => Operation::Close { slot },
             14..34 => {
@@ -151,12 +169,12 @@ impl Operation {
                 Operation::Rename { from: known(random, paths), to: any(random, paths), renaming }
             }
             66..70 => Operation::Link { from: known(random, paths), to: fresh(random, paths) },
-            70..75 | 100..112 => Operation::Unlink { path: known(random, paths) },
+            70..75 | 110..122 => Operation::Unlink { path: known(random, paths) },
             75..81 => {
                 let mode = *random.pick(&[0o755, 0o700, 0o777, 0o1777]);
                 Operation::MakeDirectory { path: fresh(random, paths), mode }
             }
-            81..84 | 112.. => Operation::RemoveDirectory { path: known(random, paths) },
+            81..84 | 122.. => Operation::RemoveDirectory { path: known(random, paths) },
             84..87 => {
                 let target = PathBuf::from(name(random));
                 Operation::Symlink { target, path: fresh(random, paths) }
@@ -188,7 +206,31 @@ impl Operation {
                 path: known(random, paths),
                 name: random.pick::<&str>(XATTRS),
             },
-            _ => Operation::List { path: known(random, paths) },
+            98..100 => Operation::List { path: known(random, paths) },
+            100 => {
+                let lock = *random.pick(&[Lock::Shared, Lock::Exclusive, Lock::Unlock]);
+                Operation::LockRecords { slot, lock }
+            }
+            101 => Operation::TryRecords {
+                path: known(random, paths),
+                offset: offset(random),
+                len: 1 + len(random),
+                shared: random.chance(50),
+            },
+            102 => Operation::Move { slot, to: movement(random) },
+            103..105 => Operation::ReadOn { slot, len: len(random) },
+            105..108 => Operation::WriteOn { slot, seed: random.draw(), len: len(random) },
+            108 => Operation::ReadDirectly {
+                path: known(random, paths),
+                block: random.below(200),
+                blocks: random.between(1, 40),
+            },
+            _ => Operation::WriteDirectly {
+                path: known(random, paths),
+                block: random.below(200),
+                blocks: random.between(1, 40),
+                seed: random.draw(),
+            },
         }
     }
 }
@@ -202,6 +244,15 @@ fn opening(random: &mut Random) -> Opening {
         truncate: write && random.chance(20),
         create: random.chance(50).then(|| *random.pick(&[0o644, 0o600, 0o755])),
         exclusive: random.chance(10),
+    }
+}
+
+fn movement(random: &mut Random) -> Move {
+    let step = i64::try_from(random.below(200_000)).expect("it is small") - 100_000;
+    match random.below(4) {
+        0..2 => Move::To(offset(random)),
+        2 => Move::By(step),
+        _ => Move::FromEnd(step / 10),
     }
 }
 

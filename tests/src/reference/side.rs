@@ -1,7 +1,7 @@
 //! One of the two filesystems: does what it is told, and says what came of it.
 
 use super::mapping::Mapper;
-use super::operation::{Lock, Opening, Operation, Ranged, Renaming, SLOTS};
+use super::operation::{Lock, Move, Opening, Operation, Ranged, Renaming, SLOTS};
 use crate::random::Random;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags,
@@ -122,15 +122,52 @@ impl Side {
             },
             Operation::Lock { slot, lock } => match &self.slots[*slot] {
                 None => Ok(Answer::Empty),
+                Some(file) => rustix::fs::flock(file, flock(*lock)).map(|()| Answer::Done),
+            },
+            Operation::LockRecords { slot, lock } => match &self.slots[*slot] {
+                None => Ok(Answer::Empty),
+                Some(file) => rustix::fs::fcntl_lock(file, flock(*lock)).map(|()| Answer::Done),
+            },
+            Operation::TryRecords { path, offset, len, shared } => {
+                let path = self.root.join(path);
+                self.mapper.lock(&path, *offset, *len, *shared)
+            }
+            Operation::ReadOn { slot, len } => match &self.slots[*slot] {
+                None => Ok(Answer::Empty),
                 Some(file) => {
-                    let lock = match lock {
-                        Lock::Shared => FlockOperation::NonBlockingLockShared,
-                        Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
-                        Lock::Unlock => FlockOperation::Unlock,
-                    };
-                    rustix::fs::flock(file, lock).map(|()| Answer::Done)
+                    let mut bytes = vec![0; usize::try_from(*len).expect("lengths are small")];
+                    let read = rustix::io::read(file, &mut bytes[..])?;
+                    bytes.truncate(read);
+                    Ok(Answer::Bytes(bytes))
                 }
             },
+            Operation::WriteOn { slot, seed, len } => match &self.slots[*slot] {
+                None => Ok(Answer::Empty),
+                Some(file) => {
+                    let len = usize::try_from(*len).expect("lengths are small");
+                    let bytes = Random::new(*seed).bytes(len);
+                    rustix::io::write(file, &bytes).map(|count| Answer::Count(count as u64))
+                }
+            },
+            Operation::Move { slot, to } => match &self.slots[*slot] {
+                None => Ok(Answer::Empty),
+                // Positions in directories are each filesystem's own.
+                Some(file) if is_directory(file)? => Ok(Answer::Empty),
+                Some(file) => {
+                    let to = match *to {
+                        Move::To(offset) => SeekFrom::Start(offset),
+                        Move::By(step) => SeekFrom::Current(step),
+                        Move::FromEnd(step) => SeekFrom::End(step),
+                    };
+                    rustix::fs::seek(file, to).map(Answer::Count)
+                }
+            },
+            Operation::ReadDirectly { path, block, blocks } => {
+                direct(&at(path), *block, *blocks, None)
+            }
+            Operation::WriteDirectly { path, block, blocks, seed } => {
+                direct(&at(path), *block, *blocks, Some(*seed))
+            }
             Operation::Map { path, offset, len, byte } => {
                 let path = self.root.join(path);
                 self.mapper.fill(&path, *offset, *len, *byte)
@@ -364,6 +401,43 @@ fn segments(file: &File) -> Outcome {
         assert!(data < at && at <= size, "a hole at {at}, sought from {data} of {size}");
     }
     Ok(Answer::Count(size))
+}
+
+fn flock(lock: Lock) -> FlockOperation {
+    match lock {
+        Lock::Shared => FlockOperation::NonBlockingLockShared,
+        Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        Lock::Unlock => FlockOperation::NonBlockingUnlock,
+    }
+}
+
+fn is_directory(file: &File) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Reads or writes whole blocks of a file past the cache, from memory that lies as disks want it.
+fn direct(path: &Path, block: u64, blocks: u64, seed: Option<u64>) -> Outcome {
+    const BLOCK: usize = 4096;
+    if FileType::from_raw_mode(rustix::fs::stat(path)?.st_mode) != FileType::RegularFile {
+        return Ok(Answer::Empty);
+    }
+    let file = rustix::fs::open(path, OFlags::RDWR | OFlags::DIRECT, Mode::empty())?;
+    let len = usize::try_from(blocks).expect("it is small") * BLOCK;
+    let mut room = vec![0; len + BLOCK];
+    let skipped = room.as_ptr().align_offset(BLOCK);
+    let whole = &mut room[skipped..skipped + len];
+    if let Some(seed) = seed {
+        whole.copy_from_slice(&Random::new(seed).bytes(len));
+    }
+    let at = block * BLOCK as u64;
+    match seed {
+        None => {
+            let read = rustix::io::pread(&file, &mut *whole, at)?;
+            Ok(Answer::Bytes(whole[..read].to_vec()))
+        }
+        Some(_) => rustix::io::pwrite(&file, whole, at).map(|count| Answer::Count(count as u64)),
+    }
 }
 
 fn copy_range(from: &File, at: u64, to: &File, offset: u64, len: u64) -> Outcome {
