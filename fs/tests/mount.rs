@@ -1,8 +1,11 @@
 //! A volume in memory, really mounted, and used as programs use a folder.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+#[expect(unreachable_pub, reason = "other tests share it from their library")]
+mod access_list;
 mod memory;
 
+use access_list::{NOBODY, encoded};
 use kith_core::name::EntryName;
 use kith_fs::volume::{Ino, Outdated};
 use kith_fs::{MountOptions, Mounted, mount};
@@ -196,19 +199,8 @@ fn attributes_of_ones_own_are_kept_and_the_system_s_are_not() {
     }
 }
 
-/// An access control list as the kernel takes it: its version, then tags, rights and numbers.
-fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut list = 2u32.to_le_bytes().to_vec();
-    for (tag, rights, id) in entries {
-        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
-        list.extend(id.to_le_bytes());
-    }
-    list
-}
-
 #[test]
 fn an_access_control_list_and_the_mode_are_one_and_directories_hand_theirs_down() {
-    const NOBODY: u32 = u32::MAX;
     let Some(folder) = Folder::mount() else { return };
     let (path, access) = (folder.path("a"), "system.posix_acl_access");
     fs::write(&path, "").unwrap();
@@ -217,7 +209,7 @@ fn an_access_control_list_and_the_mode_are_one_and_directories_hand_theirs_down(
     assert_eq!(of(&path, access), None);
     let shared = |mask| {
         let named = [(2, 6, 0), (2, 7, 1000), (4, 4, NOBODY), (16, mask, NOBODY)];
-        list(&[&[(1, 6, NOBODY)], &named[..], &[(32, 0, NOBODY)]].concat())
+        encoded(&[&[(1, 6, NOBODY)], &named[..], &[(32, 0, NOBODY)]].concat())
     };
     xattr::set(&path, access, &shared(6)).unwrap();
     assert_eq!((mode(&path), of(&path, access)), (0o660, Some(shared(6))));
@@ -225,7 +217,7 @@ fn an_access_control_list_and_the_mode_are_one_and_directories_hand_theirs_down(
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!((mode(&path), of(&path, access)), (0o640, Some(shared(4))));
     // One that a mode can say is a mode.
-    let plain = list(&[(1, 7, NOBODY), (4, 5, NOBODY), (32, 1, NOBODY)]);
+    let plain = encoded(&[(1, 7, NOBODY), (4, 5, NOBODY), (32, 1, NOBODY)]);
     xattr::set(&path, access, &plain).unwrap();
     assert_eq!((mode(&path), of(&path, access)), (0o751, None));
     xattr::remove(&path, access).unwrap();

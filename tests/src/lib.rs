@@ -1,11 +1,14 @@
 //! What the tests of the whole share: the simulator, and real devices on a network of namespaces.
 
+#[path = "../../fs/tests/access_list/mod.rs"]
+pub mod access_list;
 pub mod binary;
 pub mod circle;
 pub mod conversation;
 pub mod counted_index;
 pub mod device;
 pub mod exhaustive;
+pub mod folder;
 pub mod grove;
 pub mod histories;
 pub mod lab;

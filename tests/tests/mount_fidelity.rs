@@ -1,10 +1,9 @@
 //! What programs rely on and what trips other filesystems, tried on the mount of a real daemon.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
-use kith_tests::device::Device;
-use kith_tests::lab::{self, Lab};
+use kith_tests::access_list::{NOBODY, encoded};
+use kith_tests::folder::Folder;
 use kith_tests::pulse;
-use kith_tests::scratch::Scratch;
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, XattrFlags,
 };
@@ -22,22 +21,6 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One mounted folder of a device of its own. The device goes before what it stands on.
-struct Folder {
-    device: Device,
-    _lab: Lab,
-    _scratch: Scratch,
-}
-
-fn folder() -> Option<Folder> {
-    let lab = lab::or_skip(1)?;
-    let scratch = Scratch::new();
-    // Other users are to get through to the mount.
-    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let device = Device::start(&scratch, &lab, 1, "laptop");
-    Some(Folder { device, _lab: lab, _scratch: scratch })
-}
-
 /// Holds a node without opening it.
 fn hold(path: &Path) -> OwnedFd {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -50,8 +33,8 @@ fn errno<T: std::fmt::Debug>(result: std::io::Result<T>) -> Option<Errno> {
 
 #[test]
 fn what_is_held_without_being_open_is_there_after_its_name() {
-    let Some(folder) = folder() else { return };
-    let path = |name: &str| folder.device.path(name);
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = |name: &str| folder.path(name);
     rustix::fs::mknodat(CWD, path("pipe"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
     let pipe = OpenOptions::new().read(true).write(true).open(path("pipe")).unwrap();
     fs::write(path("file"), "bytes").unwrap();
@@ -74,7 +57,7 @@ fn what_is_held_without_being_open_is_there_after_its_name() {
     let time = Timespec { tv_sec: 5, tv_nsec: 6 };
     let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(CWD, gone, &times, AtFlags::empty()).unwrap();
-    let root = File::open(folder.device.mount()).unwrap();
+    let root = File::open(folder.mount()).unwrap();
     rustix::fs::syncfs(&root).unwrap();
     let stat = rustix::fs::fstat(&pipe).unwrap();
     assert_eq!((stat.st_mode, stat.st_nlink), (0o010_640, 0));
@@ -87,8 +70,8 @@ fn what_is_held_without_being_open_is_there_after_its_name() {
 
 #[test]
 fn times_are_kept_to_the_ends_of_time_and_reading_changes_none() {
-    let Some(folder) = folder() else { return };
-    let path = folder.device.path("file");
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = folder.path("file");
     fs::write(&path, "bytes").unwrap();
     let set = |read: i64, written: i64| {
         let time = |tv_sec| Timespec { tv_sec, tv_nsec: 5 };
@@ -108,20 +91,20 @@ fn times_are_kept_to_the_ends_of_time_and_reading_changes_none() {
     assert_eq!((after.st_atime, after.st_atime_nsec), (1_900_000_000, 5));
     assert_eq!((after.st_ctime, after.st_ctime_nsec), (before.st_ctime, before.st_ctime_nsec));
     // Only what was asked for changes with a mode, also of what has no versions.
-    let fifo = folder.device.path("fifo");
+    let fifo = folder.path("fifo");
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let made = rustix::fs::stat(&fifo).unwrap();
     fs::set_permissions(&fifo, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::rename(&fifo, folder.device.path("moved")).unwrap();
-    let moved = rustix::fs::stat(folder.device.path("moved")).unwrap();
+    fs::rename(&fifo, folder.path("moved")).unwrap();
+    let moved = rustix::fs::stat(folder.path("moved")).unwrap();
     assert_eq!((moved.st_mtime, moved.st_mtime_nsec), (made.st_mtime, made.st_mtime_nsec));
     assert!((moved.st_ctime, moved.st_ctime_nsec) > (made.st_ctime, made.st_ctime_nsec));
 }
 
 #[test]
 fn directories_count_the_directories_in_them() {
-    let Some(folder) = folder() else { return };
-    let path = |name: &str| folder.device.path(name);
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = |name: &str| folder.path(name);
     let links = |name: &str| fs::metadata(path(name)).unwrap().nlink();
     fs::create_dir_all(path("a/b")).unwrap();
     fs::create_dir(path("c")).unwrap();
@@ -135,14 +118,14 @@ fn directories_count_the_directories_in_them() {
 
 #[test]
 fn a_folder_is_made_read_only_and_writable_again() {
-    let Some(folder) = folder() else { return };
-    let path = folder.device.path("file");
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = folder.path("file");
     fs::write(&path, "before").unwrap();
     let remount = |flags| {
         // The kernel tells of a closed file only later, and may still call it busy.
         pulse::until(PATIENCE, "it is mounted anew", || {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | flags;
-            rustix::mount::mount_remount(folder.device.mount(), flags, c"")
+            rustix::mount::mount_remount(folder.mount(), flags, c"")
                 .map_err(|errno| errno.to_string())
         });
     };
@@ -157,7 +140,7 @@ fn a_folder_is_made_read_only_and_writable_again() {
 
 #[test]
 fn many_files_are_open_at_once_though_the_daemon_may_open_few() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = Folder::or_skip() else { return };
     let count = std::env::var("KITH_OPEN_FILES").map_or(2_000, |count| count.parse().unwrap());
     let own = Rlimit { current: Some(count + 500), maximum: Some((count + 500).max(4_096)) };
     if rustix::process::setrlimit(Resource::Nofile, own).is_err() {
@@ -165,7 +148,7 @@ fn many_files_are_open_at_once_though_the_daemon_may_open_few() {
     }
     let few = Rlimit { current: Some(256), maximum: Some(256) };
     rustix::process::prlimit(Some(folder.device.process()), Resource::Nofile, few).unwrap();
-    let directory = folder.device.path("many");
+    let directory = folder.path("many");
     fs::create_dir(&directory).unwrap();
     let mut files = Vec::new();
     for number in 0..count {
@@ -197,8 +180,8 @@ fn many_files_are_open_at_once_though_the_daemon_may_open_few() {
 
 #[test]
 fn three_hundred_attributes_stand_on_one_file() {
-    let Some(folder) = folder() else { return };
-    let path = folder.device.path("file");
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = folder.path("file");
     fs::write(&path, "").unwrap();
     for number in 0..300 {
         let (name, value) = (format!("user.attribute-{number:03}"), format!("{number}").repeat(20));
@@ -220,8 +203,8 @@ fn three_hundred_attributes_stand_on_one_file() {
 
 #[test]
 fn locks_hold_between_processes() {
-    let Some(folder) = folder() else { return };
-    let path = folder.device.path("locked");
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = folder.path("locked");
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
     let program = "import fcntl, sys\n\
         f = open(sys.argv[2], 'r+b')\n\
@@ -248,8 +231,8 @@ fn locks_hold_between_processes() {
 
 #[test]
 fn appends_and_writes_of_handles_that_can_not_read_meet_in_one_file() {
-    let Some(folder) = folder() else { return };
-    let path = folder.device.path("log");
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = folder.path("log");
     fs::write(&path, [b'.'; 5_000]).unwrap();
     std::thread::scope(|scope| {
         for name in *b"ab" {
@@ -286,8 +269,8 @@ fn appends_and_writes_of_handles_that_can_not_read_meet_in_one_file() {
 
 #[test]
 fn whoever_opens_a_name_that_is_renamed_over_gets_one_file_or_the_other() {
-    let Some(folder) = folder() else { return };
-    let path = |name: &str| folder.device.path(name);
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = |name: &str| folder.path(name);
     let content = |number: u32| format!("{number:08}").repeat(1_000);
     fs::write(path("name"), content(0)).unwrap();
     std::thread::scope(|scope| {
@@ -315,21 +298,10 @@ fn succeeds(user: u32, line: &str, path: &Path) -> bool {
     command.status().unwrap().success()
 }
 
-/// An access control list as the kernel takes it.
-fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut list = 2u32.to_le_bytes().to_vec();
-    for (tag, rights, id) in entries {
-        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
-        list.extend(id.to_le_bytes());
-    }
-    list
-}
-
 #[test]
 fn files_belong_to_whom_made_them_and_lists_let_others_in() {
-    const ALL: u32 = u32::MAX;
-    let Some(mut folder) = folder() else { return };
-    let directory = folder.device.path("shared");
+    let Some(mut folder) = Folder::or_skip() else { return };
+    let directory = folder.path("shared");
     fs::create_dir(&directory).unwrap();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777)).unwrap();
     let path = directory.join("file");
@@ -338,8 +310,8 @@ fn files_belong_to_whom_made_them_and_lists_let_others_in() {
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1000, 1000, 0o640));
     assert!(!succeeds(1001, "cat \"$1\"", &path));
     assert!(!succeeds(1001, "rm -f \"$1\"", &path), "the directory is sticky");
-    let access = [(1, 6, ALL), (2, 4, 1001), (4, 0, ALL), (16, 4, ALL), (32, 0, ALL)];
-    xattr::set(&path, "system.posix_acl_access", &list(&access)).unwrap();
+    let access = [(1, 6, NOBODY), (2, 4, 1001), (4, 0, NOBODY), (16, 4, NOBODY), (32, 0, NOBODY)];
+    xattr::set(&path, "system.posix_acl_access", &encoded(&access)).unwrap();
     assert!(succeeds(1001, "cat \"$1\"", &path));
     assert!(!succeeds(1001, "echo more >> \"$1\"", &path));
     assert!(!succeeds(1002, "cat \"$1\"", &path));
@@ -353,7 +325,149 @@ fn files_belong_to_whom_made_them_and_lists_let_others_in() {
     folder.device.run();
     assert!(succeeds(1001, "cat \"$1\"", &path));
     assert!(!succeeds(1002, "cat \"$1\"", &path));
-    assert_eq!(xattr::get(&path, "system.posix_acl_access").unwrap(), Some(list(&access)));
+    assert_eq!(xattr::get(&path, "system.posix_acl_access").unwrap(), Some(encoded(&access)));
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
     drop(File::open(&path).unwrap());
+}
+
+#[test]
+fn a_large_directory_is_listed_whole_while_it_changes() {
+    let Some(folder) = Folder::or_skip() else { return };
+    let count = std::env::var("KITH_ENTRIES").map_or(5_000, |count| count.parse().unwrap());
+    let directory = folder.path("many");
+    fs::create_dir(&directory).unwrap();
+    for number in 0..count {
+        let (path, mode) = (directory.join(format!("stays-{number}")), Mode::from_raw_mode(0o644));
+        rustix::fs::mknodat(CWD, path, FileType::RegularFile, mode, 0).unwrap();
+    }
+    // While three read, one makes, moves and removes other names among these.
+    std::thread::scope(|scope| {
+        let reading: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut stay = std::collections::BTreeSet::new();
+                    for entry in fs::read_dir(&directory).unwrap() {
+                        let name = entry.unwrap().file_name().into_string().unwrap();
+                        if name.starts_with("stays-") {
+                            assert!(stay.insert(name.clone()), "{name} is listed twice");
+                        }
+                    }
+                    assert_eq!(stay.len() as u64, count);
+                })
+            })
+            .collect();
+        let mut number = 0;
+        while reading.iter().any(|thread| !thread.is_finished()) {
+            let [one, other] =
+                ["comes", "moves"].map(|name| directory.join(format!("{name}-{number}")));
+            fs::write(&one, "").unwrap();
+            fs::rename(&one, &other).unwrap();
+            if number % 3 != 0 {
+                fs::remove_file(&other).unwrap();
+            }
+            number += 1;
+        }
+        for thread in reading {
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn names_of_any_bytes_and_deep_paths_are_kept() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Some(mut folder) = Folder::or_skip() else { return };
+    let mut names: Vec<Vec<u8>> =
+        (1..=255).filter(|byte| *byte != b'/').map(|byte| vec![b'n', byte]).collect();
+    names.extend([vec![0xff; 255], "é".repeat(127).into_bytes(), b" ".to_vec(), b"...".to_vec()]);
+    names.push((1..=255).filter(|byte| *byte != b'/').collect());
+    let path = |folder: &Folder, name: &[u8]| folder.path(std::ffi::OsStr::from_bytes(name));
+    for name in &names {
+        fs::write(path(&folder, name), name).unwrap();
+    }
+    // Deeper than a path can say: step by step, with a file at the end.
+    const DEPTH: usize = 60;
+    let step = "d".repeat(250);
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = rustix::fs::open(folder.mount(), flags, Mode::empty()).unwrap();
+    for _ in 0..DEPTH {
+        rustix::fs::mkdirat(&directory, &step, Mode::RWXU).unwrap();
+        directory = rustix::fs::openat(&directory, &step, flags, Mode::empty()).unwrap();
+    }
+    let new = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let deep = rustix::fs::openat(&directory, "deep", new, Mode::RUSR | Mode::WUSR).unwrap();
+    File::from(deep).write_all(b"down here").unwrap();
+    drop(directory);
+    assert_eq!(folder.device.terminate(PATIENCE).code(), Some(0));
+    folder.device.run();
+    let mut listed: Vec<Vec<u8>> = fs::read_dir(folder.mount())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().as_bytes().to_vec())
+        .filter(|name| *name != step.as_bytes())
+        .collect();
+    for name in &names {
+        assert_eq!(fs::read(path(&folder, name)).unwrap(), *name);
+    }
+    listed.sort();
+    names.sort();
+    assert!(listed == names, "{} names are listed of {}", listed.len(), names.len());
+    let mut directory = rustix::fs::open(folder.mount(), flags, Mode::empty()).unwrap();
+    for _ in 0..DEPTH {
+        directory = rustix::fs::openat(&directory, &step, flags, Mode::empty()).unwrap();
+    }
+    let deep = rustix::fs::openat(&directory, "deep", OFlags::RDONLY, Mode::empty()).unwrap();
+    let mut text = String::new();
+    File::from(deep).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "down here");
+}
+
+#[test]
+fn every_kind_of_node_has_its_number_and_its_effect_after_a_restart() {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let Some(mut folder) = Folder::or_skip() else { return };
+    let node = |name: &str, kind, device| {
+        rustix::fs::mknodat(CWD, folder.path(name), kind, Mode::from_raw_mode(0o620), device)
+            .unwrap();
+    };
+    fs::write(folder.path("file"), "bytes").unwrap();
+    fs::hard_link(folder.path("file"), folder.path("again")).unwrap();
+    fs::create_dir(folder.path("directory")).unwrap();
+    std::os::unix::fs::symlink("file", folder.path("link")).unwrap();
+    node("pipe", FileType::Fifo, 0);
+    node("disk", FileType::BlockDevice, rustix::fs::makedev(8, 1));
+    node("zero", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
+    drop(UnixListener::bind(folder.path("socket")).unwrap());
+    let seen = |folder: &Folder| {
+        let names = ["file", "again", "directory", "link", "pipe", "disk", "zero", "socket"];
+        names.map(|name| {
+            let metadata = fs::symlink_metadata(folder.path(name)).unwrap();
+            (metadata.ino(), metadata.mode(), metadata.nlink(), metadata.rdev(), metadata.mtime())
+        })
+    };
+    let before = seen(&folder);
+    assert_eq!((before[0].0, before[0].2), (before[1].0, 2));
+    assert_eq!(folder.device.terminate(PATIENCE).code(), Some(0));
+    folder.device.run();
+    assert_eq!(seen(&folder), before);
+    for device in ["disk", "zero"] {
+        assert_eq!(errno(File::open(folder.path(device))), Some(Errno::ACCESS));
+    }
+    // The socket of a program that is gone refuses; a new one under the name connects.
+    let socket = folder.path("socket");
+    assert_eq!(errno(UnixStream::connect(&socket)), Some(Errno::CONNREFUSED));
+    fs::remove_file(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut here = UnixStream::connect(&socket).unwrap();
+    let (mut there, _) = listener.accept().unwrap();
+    here.write_all(b"hello").unwrap();
+    drop(here);
+    let mut text = String::new();
+    there.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "hello");
+    // And the pipe joins two processes.
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "echo through > \"$1\"", "sh"]).arg(folder.path("pipe"));
+    let mut writer = writer.spawn().unwrap();
+    assert_eq!(fs::read_to_string(folder.path("pipe")).unwrap(), "through\n");
+    assert!(writer.wait().unwrap().success());
 }

@@ -1,10 +1,9 @@
 //! Programs that ask much of a filesystem, at work in the mount of a real daemon.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
-use kith_tests::device::Device;
-use kith_tests::lab::{self, Lab};
+use kith_tests::access_list::{NOBODY, encoded};
+use kith_tests::folder::Folder;
 use kith_tests::notice;
-use kith_tests::scratch::Scratch;
 use kith_tests::tree::Tree;
 use std::fs;
 use std::io::Write as _;
@@ -12,23 +11,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// One mounted folder of a device of its own. The device goes before what it stands on.
-struct Folder {
-    device: Device,
-    scratch: Scratch,
-    _lab: Lab,
-}
-
 /// A folder, if this machine can mount one and has a program; else this is said aloud.
 fn folder_for(program: &str, argument: &str) -> Option<Folder> {
     if Command::new(program).arg(argument).output().is_err() {
         notice::lacks(program);
         return None;
     }
-    let lab = lab::or_skip(1)?;
-    let scratch = Scratch::new();
-    let device = Device::start(&scratch, &lab, 1, "laptop");
-    Some(Folder { device, scratch, _lab: lab })
+    Folder::or_skip()
 }
 
 /// Runs a program that has to succeed, in a directory.
@@ -51,7 +40,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn git_commits_clones_collects_and_finds_nothing_wrong() {
     let Some(folder) = folder_for("git", "--version") else { return };
-    let (mount, disk) = (folder.device.mount(), folder.scratch.path().join("disk"));
+    let (mount, disk) = (folder.mount(), folder.scratch.path().join("disk"));
     let repository = mount.join("repository");
     fs::create_dir(&repository).unwrap();
     let git = |arguments: &[&str]| run(&repository, "git", arguments);
@@ -86,7 +75,7 @@ fn git_commits_clones_collects_and_finds_nothing_wrong() {
 fn two_writers_of_a_database_lose_nothing_and_its_integrity_holds() {
     const ROWS: usize = 60;
     let Some(folder) = folder_for("sqlite3", "--version") else { return };
-    let mount = folder.device.mount();
+    let mount = folder.mount();
     let sqlite = |sql: &str| text(&run(mount, "sqlite3", &["-bail", "data.db", sql]));
     assert_eq!(sqlite(include_str!("programs/made.sql")), "wal");
     std::thread::scope(|scope| {
@@ -134,15 +123,10 @@ fn rsync_brings_everything_there_and_back() {
     .unwrap();
     // A disk that has neither can still be brought from.
     let coloured = xattr::set(here.join("file"), "user.colour", b"green").is_ok();
-    let all = u32::MAX.to_le_bytes();
-    let mut list = 2u32.to_le_bytes().to_vec();
-    for (tag, id) in [(1u16, all), (2, 1000u32.to_le_bytes()), (4, all), (16, all), (32, all)] {
-        list.extend(tag.to_le_bytes());
-        list.extend([4, 0]);
-        list.extend(id);
-    }
+    let entries = [(1, 4, NOBODY), (2, 4, 1000), (4, 4, NOBODY), (16, 4, NOBODY), (32, 4, NOBODY)];
+    let list = encoded(&entries);
     let listed = xattr::set(here.join("file"), "system.posix_acl_access", &list).is_ok();
-    let mount = folder.device.mount();
+    let mount = folder.mount();
     let copies = |from: &Path, to: &Path| {
         let (from, to) = (format!("{}/", from.display()), format!("{}/", to.display()));
         run(mount, "rsync", &["-aHAX", "--numeric-ids", &from, &to]);
@@ -167,7 +151,7 @@ fn rsync_brings_everything_there_and_back() {
 #[test]
 fn an_editor_saves_as_editors_do() {
     let Some(folder) = folder_for("true", "--version") else { return };
-    let mount = folder.device.mount();
+    let mount = folder.mount();
     let path = mount.join("text");
     fs::write(&path, "first").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
@@ -199,7 +183,7 @@ fn an_editor_saves_as_editors_do() {
 fn cargo_builds_into_the_folder() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let Some(folder) = folder_for(&cargo, "--version") else { return };
-    let project = folder.device.path("project");
+    let project = folder.path("project");
     fs::create_dir_all(project.join("src")).unwrap();
     let manifest = "[package]\nname = 'small'\nversion = '0.1.0'\nedition = '2021'\n[workspace]\n";
     fs::write(project.join("Cargo.toml"), manifest).unwrap();

@@ -118,7 +118,12 @@ impl Side {
             },
             Operation::Segments { slot } => match &self.slots[*slot] {
                 None => Ok(Answer::Empty),
-                Some(file) => segments(file),
+                Some(file) => {
+                    let position = rustix::fs::tell(file)?;
+                    let found = segments(file);
+                    rustix::fs::seek(file, SeekFrom::Start(position))?;
+                    found
+                }
             },
             Operation::Lock { slot, lock } => match &self.slots[*slot] {
                 None => Ok(Answer::Empty),
