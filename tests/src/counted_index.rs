@@ -4,7 +4,7 @@
 use crate::memory_index::MemoryIndex;
 use kith_core::clock::WallMs;
 use kith_core::forget::{Page, PageId};
-use kith_core::id::{Cursor, DeviceId, EntryId, InodeId, Tag};
+use kith_core::id::{DeviceId, EntryId, InodeId, Reached, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, Index, IndexRead, InodeState, Named, Register,
     ReplicaState, Retired, Shown, Stranger,
@@ -80,7 +80,7 @@ impl IndexRead for CountedIndex {
     one! {
         state() -> ReplicaState;
         tag(number: u64) -> Option<Tag>;
-        cursor(device: DeviceId) -> Option<Cursor>;
+        reached(device: DeviceId) -> Option<Reached>;
         inode(id: InodeId) -> Option<InodeState>;
         entry(id: EntryId) -> Option<EntryState>;
         any_present_in(shown_parent: InodeId) -> bool;
@@ -117,7 +117,7 @@ impl Index for CountedIndex {
         put_state(state: &ReplicaState);
         put_tag(last: u64, tag: Tag);
         clear_tags();
-        put_cursor(device: DeviceId, cursor: Cursor);
+        put_reached(device: DeviceId, reached: Reached);
         put_inode(state: &InodeState);
         put_entry(state: &EntryState);
         forget_inode(id: InodeId);

@@ -6,7 +6,7 @@
 
 use kith_core::clock::WallMs;
 use kith_core::forget::{Page, PageId};
-use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag};
+use kith_core::id::{DeviceId, Dot, EntryId, InodeId, Reached, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FORMER_WRITERS_MAX, FormerWriter, Index, IndexRead, InodeState, Named,
     Register, ReplicaState, Retired, STRANGERS_MAX, Shown, Stranger,
@@ -38,7 +38,7 @@ enum Before {
     State(Option<Box<ReplicaState>>),
     Tag(u64),
     Tags(BTreeMap<u64, Tag>),
-    Cursor(DeviceId, Option<Cursor>),
+    Reached(DeviceId, Option<Reached>),
     Writers(Box<Writers>),
     Inode(InodeId, Option<Box<InodeState>>),
     Entry(EntryId, Option<Box<EntryState>>),
@@ -60,7 +60,7 @@ enum Logged {
 pub struct MemoryIndex {
     state: Option<ReplicaState>,
     tags: BTreeMap<u64, Tag>,
-    cursors: BTreeMap<DeviceId, Cursor>,
+    reached: BTreeMap<DeviceId, Reached>,
     writers: Writers,
     inodes: BTreeMap<InodeId, InodeState>,
     entries: BTreeMap<EntryId, EntryState>,
@@ -145,8 +145,8 @@ impl MemoryIndex {
             Before::State(state) => self.state = state.map(|state| *state),
             Before::Tag(number) => drop(self.tags.remove(&number)),
             Before::Tags(tags) => self.tags = tags,
-            Before::Cursor(device, Some(cursor)) => drop(self.cursors.insert(device, cursor)),
-            Before::Cursor(device, None) => drop(self.cursors.remove(&device)),
+            Before::Reached(device, Some(reached)) => drop(self.reached.insert(device, reached)),
+            Before::Reached(device, None) => drop(self.reached.remove(&device)),
             Before::Writers(writers) => self.writers = *writers,
             Before::Inode(id, inode) => drop(self.set_inode(id, inode.map(|inode| *inode))),
             Before::Entry(id, entry) => drop(self.set_entry(id, entry.map(|entry| *entry))),
@@ -365,8 +365,8 @@ impl IndexRead for MemoryIndex {
         Ok(self.tags.range(number..).next().map(|(_, tag)| *tag))
     }
 
-    fn cursor(&self, device: DeviceId) -> Result<Option<Cursor>, Infallible> {
-        Ok(self.cursors.get(&device).copied())
+    fn reached(&self, device: DeviceId) -> Result<Option<Reached>, Infallible> {
+        Ok(self.reached.get(&device).copied())
     }
 
     fn former_writers(&self) -> Result<Vec<FormerWriter>, Infallible> {
@@ -554,9 +554,9 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), Infallible> {
-        let old = self.cursors.insert(device, cursor);
-        self.note(|| Before::Cursor(device, old));
+    fn put_reached(&mut self, device: DeviceId, reached: Reached) -> Result<(), Infallible> {
+        let old = self.reached.insert(device, reached);
+        self.note(|| Before::Reached(device, old));
         Ok(())
     }
 

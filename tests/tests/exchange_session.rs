@@ -4,7 +4,7 @@
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::effect::Effect;
 use kith_core::exchange::{ProtocolError, ReceiveError, full_knowledge};
-use kith_core::id::{ChunkId, Cursor, DeviceId, ShareId, Tag, WriterId};
+use kith_core::id::{ChunkId, Cursor, DeviceId, Reached, ShareId, Tag, WriterId};
 use kith_core::index::{Index, IndexRead, Register};
 use kith_core::register::Kind;
 use kith_core::vector::VersionVector;
@@ -115,7 +115,10 @@ fn messages_that_break_the_protocol_are_refused() {
     a.directories("a", 3);
     b.directories("b", 3);
     let head = |number| Cursor { writer: WriterId(1), number, tag: Tag(1) };
-    let batch = |after, upto| Message::Batch { after, registers: Vec::new(), upto };
+    let batch = |after, head| {
+        let upto = Reached::all(head);
+        Message::Batch { after, registers: Vec::new(), upto }
+    };
     let knowledge = |after, at| Message::Knowledge { after, at, knowledge: VersionVector::new() };
     let status = Message::Status {
         absent_bytes: 0,
@@ -176,7 +179,7 @@ fn a_stranger_is_told_what_is_the_matter() {
         share,
         head,
         knowledge: knowledge.clone(),
-        cursor: None,
+        reached: None,
         author: author.clone(),
     };
     let newer = Versions { oldest: 7, newest: 9 };

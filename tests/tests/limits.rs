@@ -4,7 +4,7 @@
 
 use kith_core::clock::{DRIFT_MAX_MS, Hlc, WallMs};
 use kith_core::exchange::Session;
-use kith_core::id::{DeviceId, InodeId, ShareId, Tag, WriterId};
+use kith_core::id::{Cursor, DeviceId, InodeId, Reached, ShareId, Tag, WriterId};
 use kith_core::index::{IndexRead, Register};
 use kith_core::name::EntryName;
 use kith_core::operation::{Context, Operation, RenameMode, apply};
@@ -206,7 +206,7 @@ fn names_that_look_alike_are_others_and_stay_as_they_are() {
     }
     let registers = one.snapshot().unwrap().changes_after(0, 100).unwrap();
     let registers: Vec<Register> = registers.into_iter().map(|(_, register)| register).collect();
-    let upto = kith_core::id::Cursor { writer: WriterId(1), number: 9, tag: Tag(1) };
+    let upto = Reached::all(Cursor { writer: WriterId(1), number: 9, tag: Tag(1) });
     let frame = wire::encode_frame(&wire::Message::Batch { after: 0, registers, upto });
     let message = wire::decode(&frame[wire::FRAME_HEAD_BYTES..]).unwrap();
     let Some(wire::Message::Batch { registers, .. }) = message else { panic!("{message:?}") };

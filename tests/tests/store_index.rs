@@ -4,7 +4,9 @@
 
 use kith_core::clock::{Hlc, Stamp, WallMs};
 use kith_core::content::{Content, Layout, NodeRef, Piece};
-use kith_core::id::{ChunkId, Cursor, DeviceId, Dot, EntryId, InodeId, ShareId, Tag, WriterId};
+use kith_core::id::{
+    ChunkId, Cursor, DeviceId, Dot, EntryId, InodeId, Reached, ShareId, Tag, WriterId,
+};
 use kith_core::index::{
     EntryState, Index, IndexRead, InodeState, Node, ReplicaState, Retired, Shown,
 };
@@ -68,7 +70,7 @@ fn lacks_bytes(version: Dot) -> bool {
 enum Change {
     State(ReplicaState),
     Tag(u64, Tag),
-    Cursor(DeviceId, Cursor),
+    Reached(DeviceId, Reached),
     Inode(Box<InodeState>),
     Entry(Box<EntryState>),
     ForgetInode(InodeId),
@@ -83,7 +85,7 @@ fn perform<I: Index>(index: &mut I, change: &Change) -> Result<(), I::Error> {
     match change {
         Change::State(state) => index.put_state(state),
         Change::Tag(last, tag) => index.put_tag(*last, *tag),
-        Change::Cursor(device, cursor) => index.put_cursor(*device, *cursor),
+        Change::Reached(device, reached) => index.put_reached(*device, *reached),
         Change::Inode(state) => index.put_inode(state),
         Change::Entry(state) => index.put_entry(state),
         Change::ForgetInode(id) => index.forget_inode(*id),
@@ -256,12 +258,13 @@ impl Source {
                 Change::State(state)
             }
             1 => {
-                let cursor = Cursor {
+                let head = Cursor {
                     writer: WriterId(self.random.draw()),
                     number: self.random.draw(),
                     tag: Tag(self.random.draw()),
                 };
-                Change::Cursor(DeviceId([self.random.below(3) as u8; 32]), cursor)
+                let reached = Reached { number: self.random.draw(), head };
+                Change::Reached(DeviceId([self.random.below(3) as u8; 32]), reached)
             }
             2..6 => Change::Inode(Box::new(self.inode(memory))),
             6..10 => Change::Entry(Box::new(self.entry())),
@@ -304,7 +307,7 @@ fn compare(disk: &(impl IndexRead<Error = StoreError> + NodeRead), memory: &Memo
     }
     for device in 0..3 {
         let device = DeviceId([device; 32]);
-        same(disk.cursor(device), &memory.cursor(device).unwrap());
+        same(disk.reached(device), &memory.reached(device).unwrap());
     }
     for after in [0, 1, 5, 20, u64::MAX] {
         for limit in [1, 3, 1000] {

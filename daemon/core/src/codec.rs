@@ -25,7 +25,9 @@ pub use list::{List, decode_list, encode_list, list_size_bytes};
 pub(crate) use content::{chunk_len, read_chunk_id};
 pub(crate) use field::{Writer, read_array, read_fields, read_map, read_tuple};
 pub(crate) use register::{read_entry, read_inode, write_entry, write_inode};
-pub(crate) use value::{read_author, read_cursor, read_vector, write_cursor, write_vector};
+pub(crate) use value::{
+    read_author, read_cursor, read_reached, read_vector, write_cursor, write_reached, write_vector,
+};
 
 /// The most fields of one structure, known and unread ones together.
 pub const FIELDS_MAX: usize = 64;

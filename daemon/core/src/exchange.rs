@@ -9,33 +9,30 @@
 //! place reached in each device's log, put there in the transaction that brings what precedes it.
 
 mod forgetting;
+mod outgoing;
 mod reincarnation;
 mod stranger;
 
 use crate::codec::WRITERS_MAX;
 use crate::effect::Effect;
-use crate::forget::{self, entry_dots, inode_dots};
-use crate::id::{Cursor, DeviceId, Dot, ShareId, Tag, WriterId};
+use crate::forget::{entry_dots, inode_dots};
+use crate::id::{Cursor, DeviceId, Dot, Reached, ShareId, Tag, WriterId};
 use crate::index::{FormerWriter, Index, IndexRead, Register, ReplicaState};
 use crate::operation::Context;
 use crate::receive;
-use crate::register::{Author, Inode};
+use crate::register::Author;
 use crate::vector::VersionVector;
-use crate::wire::{BATCH_REGISTERS_MAX, Message, Versions, register_size_bytes};
+use crate::wire::{BATCH_REGISTERS_MAX, Message, Versions};
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 use forgetting::Forgetting;
+use outgoing::{Ahead, Filled};
 
+pub use outgoing::BATCH_TARGET_BYTES;
 pub use reincarnation::reincarnate;
 pub use stranger::note_clone;
 
-/// A batch is closed once its registers have this size.
-pub const BATCH_TARGET_BYTES: usize = 256 << 10;
-/// An inode whose register is larger goes out in parts, each with some of its versions.
-const PART_BYTES: usize = 512 << 10;
-/// After so many times the registers of a batch that the peer knows, an empty one moves its cursor.
-const FILTERED_BATCHES: usize = 4;
 /// How many changes that the peer itself sent are remembered, so as not to be sent back to it
 /// before it says what it knows.
 const HEARD_MAX: usize = 1 << 17;
@@ -121,7 +118,7 @@ pub struct Session {
     writer: WriterId,
     /// Where this device had come in the peer's log when the session began: what it says in its
     /// greeting.
-    cursor: Option<Cursor>,
+    known: Option<Reached>,
     /// The writers that this device had before.
     former: Vec<FormerWriter>,
     peer: Option<Peer>,
@@ -129,9 +126,11 @@ pub struct Session {
     sent: u64,
     /// Parts of a large register that come next, the last one first, and the register's place.
     parts: (u64, Vec<Register>),
+    /// What the peer has had before its turn.
+    ahead: Ahead,
     /// What was last said to be known, and where.
     stated: Option<(u64, VersionVector)>,
-    /// How many registers a batch has at most.
+    /// How many registers a batch has at most, if none come ahead of their turn.
     batch_max: usize,
     forgetting: Forgetting,
 }
@@ -158,25 +157,6 @@ fn dots(register: &Register) -> Vec<Dot> {
     }
 }
 
-/// The register, or if it is too large for a message, several that merge to it.
-fn parts(register: Register) -> Vec<Register> {
-    match register {
-        Register::Inode(mut inode)
-            if inode.versions.len() > 1
-                && register_size_bytes(&Register::Inode(inode.clone())) > PART_BYTES =>
-        {
-            let middle = inode.versions.keys().nth(inode.versions.len() / 2).copied();
-            let middle = middle.expect("half of a length is below it");
-            let rest = inode.versions.split_off(&middle);
-            let rest = Inode { versions: rest, ..inode.clone() };
-            let mut all = parts(Register::Inode(inode));
-            all.extend(parts(Register::Inode(rest)));
-            all
-        }
-        register => vec![register],
-    }
-}
-
 impl Session {
     /// Begins a session with `peer`, and answers the greeting to send first.
     ///
@@ -184,24 +164,25 @@ impl Session {
     /// The storage's.
     pub fn open<I: IndexRead>(index: &I, peer: DeviceId) -> Result<(Session, Message), I::Error> {
         let state = index.state()?;
-        let cursor = index.cursor(peer)?;
+        let known = index.reached(peer)?;
         let hello = Message::Hello {
             versions: Versions::OURS,
             share: state.share,
             head: cursor_at(index, state.writer, state.number)?,
             knowledge: full_knowledge(&state),
-            cursor,
+            reached: known,
             author: state.author.clone(),
         };
         let session = Session {
             device: peer,
             share: state.share,
             writer: state.writer,
-            cursor,
+            known,
             former: index.former_writers()?,
             peer: None,
             sent: 0,
             parts: (0, Vec::new()),
+            ahead: Ahead::default(),
             stated: None,
             batch_max: BATCH_REGISTERS_MAX,
             forgetting: Forgetting::default(),
@@ -210,7 +191,7 @@ impl Session {
     }
 
     /// Makes batches of at most this many registers, 1 to [`BATCH_REGISTERS_MAX`], which is also what
-    /// they have at first: for slow links, and for tests.
+    /// they have at first, and what those need that are shown with them: for slow links, and for tests.
     pub fn limit_batches(&mut self, registers: usize) {
         self.batch_max = registers.clamp(1, BATCH_REGISTERS_MAX);
     }
@@ -253,24 +234,24 @@ impl Session {
             return Err(ReceiveError::Protocol(ProtocolError::Reincarnated));
         }
         if let Some(below) = self.proof_of_rollback(index, &state, &message)? {
-            let confirmed = index.cursor(state.device)?.filter(|own| own.writer == state.writer);
+            let confirmed = index.reached(state.device)?.filter(|own| own.head.writer == state.writer);
             let confirmed = confirmed.map_or(0, |own| own.number).min(below - 1);
             reincarnate(index, context, new_writer, confirmed)?;
             return Ok(vec![Effect::Reincarnated]);
         }
-        let stored = self.cursor;
+        let stored = self.known;
         match message {
-            Message::Hello { versions, share, head, knowledge, cursor, author } => {
+            Message::Hello { versions, share, head, knowledge, reached, author } => {
                 self.check_greeting(versions, share)?;
                 let mut effects = Vec::new();
-                if let Some(cursor) = cursor {
-                    let known = stranger::recognises(index, &state, &self.former, cursor)?;
+                if let Some(reached) = reached {
+                    let known = stranger::recognises(index, &state, &self.former, reached.head)?;
                     if known || sabotaged!(AnyCursorCounts) {
-                        self.sent = cursor.number;
-                        confirm(index, &state, cursor)?;
+                        self.sent = reached.number;
+                        confirm(index, &state, reached)?;
                     }
                     let (former, device, now) = (&self.former, self.device, context.now);
-                    if stranger::heed(index, &state, former, device, cursor, now)? {
+                    if stranger::heed(index, &state, former, device, reached, now)? {
                         effects = note_clone(index, now)?;
                     }
                 }
@@ -306,7 +287,7 @@ impl Session {
                 if let Some(at) = sign {
                     effects.extend(note_clone(index, at)?);
                 }
-                index.put_cursor(device, upto)?;
+                index.put_reached(device, upto)?;
                 peer.reached = Some(reached);
                 if peer.heard.len() + made.len() <= HEARD_MAX {
                     peer.heard.extend(made);
@@ -317,7 +298,7 @@ impl Session {
                 self.greeted()?;
                 self.forgetting.check_told()?;
                 let (device, peer) = self.greeted()?;
-                let reached = advance(peer, stored, after, at)?;
+                let reached = advance(peer, stored, after, Reached::all(at))?;
                 let mut state = state;
                 let theirs = knowledge.dots().filter(|dot| dot.writer != state.writer);
                 theirs.for_each(|dot| state.knowledge.include(dot));
@@ -325,7 +306,7 @@ impl Session {
                     return Err(ReceiveError::Protocol(ProtocolError::Writers));
                 }
                 index.put_state(&state)?;
-                index.put_cursor(device, at)?;
+                index.put_reached(device, Reached::all(at))?;
                 peer.reached = Some(reached);
                 peer.learn(&knowledge)?;
                 forgetting::note_statement(index, device, &knowledge, false)?;
@@ -372,60 +353,38 @@ impl Session {
             return Ok(None);
         }
         let after = self.sent;
+        let head = cursor_at(index, state.writer, state.number)?;
         if let Some(part) = self.parts.1.pop() {
             if self.parts.1.is_empty() {
                 self.sent = self.parts.0;
             }
-            let upto = cursor_at(index, state.writer, self.sent)?;
+            let upto = Reached { number: self.sent, head };
             return Ok(Some(Message::Batch { after, registers: vec![part], upto }));
         }
-        let (mut at, mut size, mut seen) = (after, 0, 0);
-        let mut batch = Vec::new();
-        let filtered_max = FILTERED_BATCHES * self.batch_max;
-        'filling: while at < state.number && seen < filtered_max && batch.len() < self.batch_max {
-            let limit = self.batch_max - batch.len();
-            let changes = index.changes_after(at, limit)?;
-            let is_all = changes.len() < limit;
-            for (place, register) in changes {
-                seen += 1;
-                let mut made = dots(&register).into_iter();
-                let any = sabotaged!(AnyDotCounts) && made.clone().any(|dot| peer.has(dot));
-                let is_news = !any && !made.all(|dot| peer.has(dot));
-                if is_news && !forget::is_over(index, &register)? {
-                    let bytes = register_size_bytes(&register);
-                    if size + bytes > BATCH_TARGET_BYTES && !batch.is_empty() {
-                        break 'filling;
-                    }
-                    if bytes > PART_BYTES {
-                        self.parts = (place, parts(register));
-                        self.parts.1.reverse();
-                        return self.next(index);
-                    }
-                    size += bytes;
-                    batch.push(register);
-                }
-                at = place;
+        let filled = outgoing::fill(index, peer, &mut self.ahead, after..state.number, self.batch_max)?;
+        let (mut at, registers) = match filled {
+            Filled::Batch { at, registers } => (at, registers),
+            Filled::Large { place, register } => {
+                self.parts = (place, outgoing::parts(register));
+                self.parts.1.reverse();
+                return self.next(index);
             }
-            if is_all {
-                at = state.number;
-            }
-        }
-        if batch.is_empty() && at == state.number {
+        };
+        if registers.is_empty() && at == state.number {
             let knowledge = full_knowledge(&state);
             if self.stated.as_ref() == Some(&(at, knowledge.clone())) {
                 return Ok(None);
             }
             self.sent = at;
             self.stated = Some((at, knowledge.clone()));
-            let at = cursor_at(index, state.writer, at)?;
-            return Ok(Some(Message::Knowledge { after, at, knowledge }));
+            return Ok(Some(Message::Knowledge { after, at: head, knowledge }));
         }
         if sabotaged!(CursorTooFar) {
             at = state.number;
         }
         self.sent = at;
-        let upto = cursor_at(index, state.writer, at)?;
-        Ok(Some(Message::Batch { after, registers: batch, upto }))
+        let upto = Reached { number: at, head };
+        Ok(Some(Message::Batch { after, registers, upto }))
     }
 
     /// Whether a message proves that this device's index was rolled back or cloned; and if so, the
@@ -444,13 +403,13 @@ impl Session {
             Message::Hello { head, .. } if head.writer == state.writer => {
                 Some(head.number.min(state.number) + 1)
             }
-            Message::Hello { cursor: Some(cursor), knowledge, .. }
-                if cursor.writer == state.writer && cursor.number > 0 =>
+            Message::Hello { reached: Some(Reached { head, .. }), knowledge, .. }
+                if head.writer == state.writer && head.number > 0 =>
             {
                 // Without a tag it is so long ago that none is kept: no proof of anything.
-                let is_known = cursor.number <= state.number
-                    && index.tag(cursor.number)?.is_none_or(|tag| tag == cursor.tag);
-                if is_known { beyond(knowledge) } else { Some(cursor.number) }
+                let is_known = head.number <= state.number
+                    && index.tag(head.number)?.is_none_or(|tag| tag == head.tag);
+                if is_known { beyond(knowledge) } else { Some(head.number) }
             }
             Message::Hello { knowledge, .. }
             | Message::Forgotten { knowledge, .. }
@@ -504,35 +463,39 @@ impl Peer {
 /// Checks that a message goes on where the last one ended, and answers where it ends itself.
 fn advance<E>(
     peer: &Peer,
-    cursor: Option<Cursor>,
+    known: Option<Reached>,
     after: u64,
-    upto: Cursor,
+    upto: Reached,
 ) -> Result<u64, ReceiveError<E>> {
     // The peer's first message begins where this device's greeting said, and so tells that the
     // peer knows that place in its log, whichever of its writers it names; or else at 0.
     let reached = match peer.reached {
         Some(reached) => reached,
         None if after == 0 => 0,
-        None => cursor.map_or(0, |cursor| cursor.number),
+        None => known.map_or(0, |known| known.number),
     };
     if after != reached {
         return Err(ReceiveError::Protocol(ProtocolError::Gap { after, reached }));
     }
-    if upto.writer != peer.writer || upto.number < after {
+    if upto.head.writer != peer.writer || upto.number < after {
         return Err(ReceiveError::Protocol(ProtocolError::End));
     }
     Ok(upto.number)
 }
 
-/// Remembers that a peer holds this device's log up to `cursor` as it is. What a device has
+/// Remembers that a peer holds this device's log as far as it says. What a device has
 /// reached in its own log is what others have confirmed of it.
-fn confirm<I: Index>(index: &mut I, state: &ReplicaState, cursor: Cursor) -> Result<(), I::Error> {
-    if cursor.writer != state.writer {
+fn confirm<I: Index>(
+    index: &mut I,
+    state: &ReplicaState,
+    reached: Reached,
+) -> Result<(), I::Error> {
+    if reached.head.writer != state.writer {
         return Ok(());
     }
-    let before = index.cursor(state.device)?.filter(|own| own.writer == state.writer);
-    if before.is_some_and(|own| own.number >= cursor.number) {
+    let before = index.reached(state.device)?.filter(|own| own.head.writer == state.writer);
+    if before.is_some_and(|own| own.number >= reached.number) {
         return Ok(());
     }
-    index.put_cursor(state.device, cursor)
+    index.put_reached(state.device, reached)
 }

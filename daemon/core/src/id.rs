@@ -54,6 +54,25 @@ pub struct Cursor {
     pub tag: Tag,
 }
 
+/// How far a device has come in another's log: it has had everything up to a number, as that log was
+/// when it ended at `head`. A register that changes moves to the log's end, so what lies up to the
+/// number is no more the same where `head` is not in the log's history.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Reached {
+    /// The last number that it has passed, at most that of `head`.
+    pub number: u64,
+    /// Where the log ended.
+    pub head: Cursor,
+}
+
+impl Reached {
+    /// All of a log that ended there.
+    #[must_use]
+    pub fn all(head: Cursor) -> Reached {
+        Reached { number: head.number, head }
+    }
+}
+
 impl InodeId {
     /// The root directory of every share. No writer ever draws the number 0.
     pub const ROOT: InodeId = InodeId(Dot { writer: WriterId(0), number: 0 });

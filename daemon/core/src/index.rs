@@ -7,7 +7,7 @@
 use crate::alarm::Loss;
 use crate::clock::{Hlc, WallMs};
 use crate::forget::{IdKind, Page, PageId};
-use crate::id::{Cursor, DeviceId, Dot, EntryId, InodeId, ShareId, Tag, WriterId};
+use crate::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Reached, ShareId, Tag, WriterId};
 use crate::name::EntryName;
 use crate::register::{Author, Entry, Inode, Removal, Version};
 use crate::vector::VersionVector;
@@ -150,8 +150,8 @@ pub struct Stranger {
 /// What another device last said of its place in this device's log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Named {
-    /// The place.
-    pub cursor: Cursor,
+    /// Where the log ended when it had that place.
+    pub head: Cursor,
     /// This device's writer when it was said.
     pub under: WriterId,
 }
@@ -181,7 +181,7 @@ pub trait IndexRead {
     /// if it is kept.
     fn tag(&self, number: u64) -> Result<Option<Tag>, Self::Error>;
     /// How far this device has come in the log of `device`.
-    fn cursor(&self, device: DeviceId) -> Result<Option<Cursor>, Self::Error>;
+    fn reached(&self, device: DeviceId) -> Result<Option<Reached>, Self::Error>;
     /// The writers that this index had before its present one, the latest
     /// [`FORMER_WRITERS_MAX`], the oldest first.
     fn former_writers(&self) -> Result<Vec<FormerWriter>, Self::Error>;
@@ -284,7 +284,7 @@ pub trait Index: IndexRead {
     /// Forgets all tags; called when numbers may have been given out twice.
     fn clear_tags(&mut self) -> Result<(), Self::Error>;
     /// Remembers how far this device has come in the log of `device`.
-    fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), Self::Error>;
+    fn put_reached(&mut self, device: DeviceId, reached: Reached) -> Result<(), Self::Error>;
     /// Adds a former writer, and drops the oldest beyond [`FORMER_WRITERS_MAX`].
     fn put_former_writer(&mut self, former: FormerWriter) -> Result<(), Self::Error>;
     /// Adds a stranger, and drops the first noticed beyond [`STRANGERS_MAX`].

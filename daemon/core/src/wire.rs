@@ -9,11 +9,11 @@ mod fetch;
 use crate::clock::Hlc;
 use crate::codec::{
     DecodeError, WRITERS_MAX, Writer, decode_whole, read_array, read_author, read_chunk_id,
-    read_cursor, read_entry, read_fields, read_inode, read_map, read_tuple, read_vector,
-    write_cursor, write_entry, write_inode, write_vector,
+    read_cursor, read_entry, read_fields, read_inode, read_map, read_reached, read_tuple, read_vector,
+    write_cursor, write_entry, write_inode, write_reached, write_vector,
 };
 use crate::forget::{IdKind, PAGE_MAX_BYTES, Page, PageId};
-use crate::id::{ChunkId, Cursor, ShareId, WriterId};
+use crate::id::{ChunkId, Cursor, Reached, ShareId, WriterId};
 use crate::index::Register;
 use crate::register::{Author, Unread};
 use crate::vector::VersionVector;
@@ -74,7 +74,7 @@ pub enum Message {
         /// What the sender knows, its own changes included.
         knowledge: VersionVector,
         /// How far the sender has come in the receiver's log.
-        cursor: Option<Cursor>,
+        reached: Option<Reached>,
         /// The sender's name.
         author: Author,
     },
@@ -84,8 +84,8 @@ pub enum Message {
         after: u64,
         /// The registers, at most [`BATCH_REGISTERS_MAX`].
         registers: Vec<Register>,
-        /// The place up to which it has had everything with this.
-        upto: Cursor,
+        /// How far it has come with this.
+        upto: Reached,
     },
     /// What the sender knew when its log ended at `at`. Whoever has had all of the log up to there
     /// knows it too.
@@ -200,9 +200,9 @@ fn write_message(writer: &mut Writer, message: &Message) {
     let none = Unread::new();
     writer.array(2);
     match message {
-        Message::Hello { versions, share, head, knowledge, cursor, author } => {
+        Message::Hello { versions, share, head, knowledge, reached, author } => {
             writer.uint(HELLO);
-            let mut fields = writer.fields(5 + usize::from(cursor.is_some()), &none);
+            let mut fields = writer.fields(5 + usize::from(reached.is_some()), &none);
             fields.field(1, |writer| {
                 writer.array(2);
                 writer.uint(u64::from(versions.oldest));
@@ -211,7 +211,7 @@ fn write_message(writer: &mut Writer, message: &Message) {
             fields.field(2, |writer| writer.bytes(&share.0));
             fields.field(3, |writer| write_cursor(writer, *head));
             fields.field(4, |writer| write_vector(writer, knowledge));
-            fields.optional(5, *cursor, write_cursor);
+            fields.optional(5, *reached, write_reached);
             fields.field(6, |writer| writer.text(author));
             fields.end();
         }
@@ -222,7 +222,7 @@ fn write_message(writer: &mut Writer, message: &Message) {
                 writer.array(registers.len());
                 registers.iter().for_each(|register| write_register(writer, register));
             });
-            fields.field(2, |writer| write_cursor(writer, *upto));
+            fields.field(2, |writer| write_reached(writer, *upto));
             fields.field(3, |writer| writer.uint(*after));
             fields.end();
         }
@@ -319,7 +319,7 @@ fn need<T>(field: Option<T>, what: &'static str) -> Result<T, DecodeError> {
 
 fn read_hello(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
     let (mut versions, mut share, mut head) = (None, None, None);
-    let (mut knowledge, mut cursor, mut author) = (None, None, None);
+    let (mut knowledge, mut reached, mut author) = (None, None, None);
     read_fields(decoder, "a hello", |number, decoder| {
         match number {
             1 => {
@@ -333,7 +333,7 @@ fn read_hello(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
             }
             3 => head = Some(read_cursor(decoder)?),
             4 => knowledge = Some(read_vector(decoder)?),
-            5 => cursor = Some(read_cursor(decoder)?),
+            5 => reached = Some(read_reached(decoder)?),
             6 => author = Some(read_author(decoder)?),
             _ => return Ok(false),
         }
@@ -344,7 +344,7 @@ fn read_hello(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
         share: need(share, "a share's id")?,
         head: need(head, "a log's head")?,
         knowledge: need(knowledge, "knowledge")?,
-        cursor,
+        reached,
         author: need(author, "an author")?,
     })
 }
@@ -359,7 +359,7 @@ fn read_batch(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
                     registers.push(read_register(decoder)?);
                 }
             }
-            2 => upto = Some(read_cursor(decoder)?),
+            2 => upto = Some(read_reached(decoder)?),
             3 => after = Some(decoder.u64()?),
             _ => return Ok(false),
         }

@@ -7,7 +7,7 @@ use crate::index::replica::{TAGS_MAX, Totals};
 use kith_core::alarm::Loss;
 use kith_core::clock::{Hlc, WallMs};
 use kith_core::forget::Page;
-use kith_core::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Tag, WriterId};
+use kith_core::id::{DeviceId, Dot, EntryId, InodeId, Reached, Tag, WriterId};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, Index, InodeState, Named, ReplicaState, Retired, Shown,
     Stranger,
@@ -257,8 +257,8 @@ impl Index for Transaction<'_> {
         self.handle.clear_tags()
     }
 
-    fn put_cursor(&mut self, device: DeviceId, cursor: Cursor) -> Result<(), StoreError> {
-        self.handle.put_cursor(device, cursor)
+    fn put_reached(&mut self, device: DeviceId, reached: Reached) -> Result<(), StoreError> {
+        self.handle.put_reached(device, reached)
     }
 
     fn put_former_writer(&mut self, former: FormerWriter) -> Result<(), StoreError> {

@@ -5,7 +5,6 @@ use super::replica::{Act, Replica, Saved, saved};
 use super::timeline::Moment;
 use super::watch::{kept_up, lines, view_is_kept_up};
 use super::world::World;
-use kith_core::id::InodeId;
 use kith_core::register::{Entry, Inode};
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
@@ -77,14 +76,8 @@ fn nothing_is_lost(world: &World) -> Result<(), String> {
     for replica in world.healed() {
         let shown: BTreeSet<Saved> =
             replica.index.view().flat_map(|name| replica.shows(name.node)).collect();
-        // Of a file whose names were lost with the index that made them, before they were sent,
-        // there is nothing to show.
-        let named: BTreeSet<InodeId> =
-            replica.index.entries().map(|state| state.entry.inode).collect();
-        let files = replica.index.inodes().filter(|state| named.contains(&state.inode.id));
-        let standing = files.flat_map(|state| state.inode.versions.values());
-        let retired = replica.index.retired().filter(|(inode, _)| named.contains(inode));
-        let retired = retired.map(|(_, version)| version);
+        let standing = replica.index.inodes().flat_map(|state| state.inode.versions.values());
+        let retired = replica.index.retired().map(|(_, version)| version);
         let held: BTreeSet<Saved> =
             standing.chain(retired).flat_map(|version| saved(&version.content)).collect();
         if let Some(lost) = held.difference(&shown).find(|saved| !ended.contains(saved)) {

@@ -3,7 +3,7 @@
 use super::field::{Writer, read_array, read_map, read_tuple};
 use super::{DecodeError, WRITERS_MAX};
 use crate::clock::{Hlc, Stamp};
-use crate::id::{Cursor, Dot, Tag, WriterId};
+use crate::id::{Cursor, Dot, Reached, Tag, WriterId};
 use crate::register::{AUTHOR_MAX_BYTES, Author, UnixTime};
 use crate::vector::VersionVector;
 use minicbor::Decoder;
@@ -84,6 +84,23 @@ pub(crate) fn read_cursor(decoder: &mut Decoder<'_>) -> Result<Cursor, DecodeErr
     read_tuple(decoder, "a cursor", 3)?;
     let writer = WriterId(decoder.u64()?);
     Ok(Cursor { writer, number: decoder.u64()?, tag: Tag(decoder.u64()?) })
+}
+
+/// `[number, head]`.
+pub(crate) fn write_reached(writer: &mut Writer, reached: Reached) {
+    writer.array(2);
+    writer.uint(reached.number);
+    write_cursor(writer, reached.head);
+}
+
+pub(crate) fn read_reached(decoder: &mut Decoder<'_>) -> Result<Reached, DecodeError> {
+    read_tuple(decoder, "how far a device has come", 2)?;
+    let number = decoder.u64()?;
+    let head = read_cursor(decoder)?;
+    if number > head.number {
+        return Err(DecodeError::Bounds("a place beyond a log's end"));
+    }
+    Ok(Reached { number, head })
 }
 
 /// A map from writers to numbers, in the writers' order.

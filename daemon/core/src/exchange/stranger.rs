@@ -6,7 +6,7 @@
 
 use crate::clock::{DRIFT_MAX_MS, WallMs};
 use crate::effect::Effect;
-use crate::id::{Cursor, DeviceId, Dot};
+use crate::id::{Cursor, DeviceId, Dot, Reached};
 use crate::index::{
     CloneSigns, FormerWriter, Index, IndexRead, Named, Register, ReplicaState, Stranger,
 };
@@ -29,58 +29,59 @@ pub fn note_clone<I: Index>(index: &mut I, at: WallMs) -> Result<Vec<Effect>, I:
     Ok(vec![Effect::Cloned])
 }
 
-/// Whether a place is one in this index's own log: it gave out the number, under that writer or
-/// before it, with that tag. A tag that isn't kept any more is taken for the right one.
+/// Whether a log that ended there is this index's own, at that time or now: it gave out the number,
+/// under that writer or before it, with that tag. A tag that isn't kept any more is taken for the
+/// right one.
 pub(super) fn recognises<I: IndexRead>(
     index: &I,
     state: &ReplicaState,
     former: &[FormerWriter],
-    cursor: Cursor,
+    head: Cursor,
 ) -> Result<bool, I::Error> {
-    let last = match cursor.writer == state.writer {
+    let last = match head.writer == state.writer {
         true => Some(state.number),
-        false => former.iter().map(|it| it.last).find(|it| it.writer == cursor.writer).map(number),
+        false => former.iter().map(|it| it.last).find(|it| it.writer == head.writer).map(number),
     };
-    Ok(last.is_some_and(|last| cursor.number <= last)
-        && index.tag(cursor.number)?.is_none_or(|tag| tag == cursor.tag))
+    Ok(last.is_some_and(|last| head.number <= last)
+        && index.tag(head.number)?.is_none_or(|tag| tag == head.tag))
 }
 
 fn number(dot: Dot) -> u64 {
     dot.number
 }
 
-/// Takes note of the place in this device's log that `device` named in its greeting. Answers
-/// whether it shows that another machine has this device's identity, because
+/// Takes note of where this device's log ended when `device` last had some of it, as it said in its
+/// greeting. Answers whether that shows that another machine has this device's identity, because
 ///
-/// - the place isn't one of this index's, and under the present writer the same device named
-///   another place before: somebody else talked to it since; or
-/// - before, it named an earlier place of the same log, which isn't this index's either: whoever
+/// - no log of this index ended there, and under the present writer the same device named
+///   another end before: somebody else talked to it since; or
+/// - before, it named an earlier end of the same log, which isn't this index's either: whoever
 ///   writes it did so after this index knew of it.
 pub(super) fn heed<I: Index>(
     index: &mut I,
     state: &ReplicaState,
     former: &[FormerWriter],
     device: DeviceId,
-    cursor: Cursor,
+    Reached { head, .. }: Reached,
     now: WallMs,
 ) -> Result<bool, I::Error> {
     let before = index.named(device)?;
-    let named = Named { cursor, under: state.writer };
+    let named = Named { head, under: state.writer };
     if before != Some(named) {
         index.put_named(device, named)?;
     }
-    if recognises(index, state, former, cursor)? {
+    if recognises(index, state, former, head)? {
         return Ok(false);
     }
-    let is_own = former.iter().any(|it| it.last.writer == cursor.writer);
-    let known = index.strangers()?.iter().any(|it| it.writer == cursor.writer);
+    let is_own = former.iter().any(|it| it.last.writer == head.writer);
+    let known = index.strangers()?.iter().any(|it| it.writer == head.writer);
     if !is_own && !known {
-        index.put_stranger(Stranger { writer: cursor.writer, noticed: now })?;
+        index.put_stranger(Stranger { writer: head.writer, noticed: now })?;
     }
-    let Some(before) = before.filter(|before| before.cursor != cursor) else { return Ok(false) };
-    let grew = before.cursor.writer == cursor.writer
-        && before.cursor.number < cursor.number
-        && !recognises(index, state, former, before.cursor)?;
+    let Some(before) = before.filter(|before| before.head != head) else { return Ok(false) };
+    let grew = before.head.writer == head.writer
+        && before.head.number < head.number
+        && !recognises(index, state, former, before.head)?;
     Ok(before.under == state.writer || grew)
 }
 

@@ -30,18 +30,19 @@ fn pages() -> Vec<Page> {
 }
 
 fn messages() -> Vec<Message> {
-    let hello = |cursor| Message::Hello {
+    let reached = |number| Reached { number, head: cursor(9) };
+    let hello = |reached| Message::Hello {
         versions: Versions::OURS,
         share: ShareId([3; 16]),
         head: Cursor { writer: WriterId(1), number: 9, tag: Tag(0) },
         knowledge: vector(),
-        cursor,
+        reached,
         author: "desk".to_string(),
     };
     vec![
         hello(None),
-        hello(Some(cursor(1))),
-        Message::Batch { after: 0, registers: vec![], upto: cursor(9) },
+        hello(Some(reached(1))),
+        Message::Batch { after: 0, registers: vec![], upto: reached(9) },
         Message::Knowledge { after: 9, at: cursor(u64::MAX), knowledge: vector() },
         Message::Status {
             absent_bytes: 1,

@@ -3,7 +3,7 @@
 use crate::node::{NodeRead, NodeRow};
 use crate::{Snapshot, StoreError, Totals, Transaction};
 use kith_core::forget::{Page, PageId};
-use kith_core::id::{Cursor, DeviceId, EntryId, InodeId, Tag};
+use kith_core::id::{DeviceId, EntryId, InodeId, Reached, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, IndexRead, InodeState, Named, Register, ReplicaState,
     Shown, Stranger,
@@ -40,7 +40,7 @@ macro_rules! reads {
 
             forward! {
                 fn tag(&self, number: u64) -> Option<Tag>;
-                fn cursor(&self, device: DeviceId) -> Option<Cursor>;
+                fn reached(&self, device: DeviceId) -> Option<Reached>;
                 fn former_writers(&self) -> Vec<FormerWriter>;
                 fn strangers(&self) -> Vec<Stranger>;
                 fn named(&self, device: DeviceId) -> Option<Named>;

@@ -1,12 +1,12 @@
 //! The replica's own row: its state, and the counters that are kept up with it. And its tags and
-//! cursors.
+//! how far it has come in the logs of others.
 
 use crate::StoreError;
 use crate::handle::Handle;
 use crate::index::key::blob;
 use kith_core::clock::Hlc;
 use kith_core::codec;
-use kith_core::id::{Cursor, DeviceId, ShareId, Tag, WriterId};
+use kith_core::id::{Cursor, DeviceId, Reached, ShareId, Tag, WriterId};
 use kith_core::index::ReplicaState;
 
 /// How many transactions' tags are kept. A cursor from before them can't be checked any more.
@@ -143,22 +143,22 @@ impl Handle {
         self.run("UPDATE replica SET tags_from = -1", []).map(drop)
     }
 
-    pub(crate) fn cursor(&self, device: DeviceId) -> Result<Option<Cursor>, StoreError> {
-        let sql = "SELECT writer, number, tag FROM cursors WHERE device = ?";
+    pub(crate) fn reached(&self, device: DeviceId) -> Result<Option<Reached>, StoreError> {
+        let sql = "SELECT number, writer, head, tag FROM reached WHERE device = ?";
         self.first(sql, [&device.0[..]], |row| {
             let number = |at| Ok::<_, StoreError>(row.get::<_, i64>(at)?.cast_unsigned());
-            Ok(Cursor { writer: WriterId(number(0)?), number: number(1)?, tag: Tag(number(2)?) })
+            let (writer, tag) = (WriterId(number(1)?), Tag(number(3)?));
+            let head = Cursor { writer, number: number(2)?, tag };
+            Ok(Reached { number: number(0)?, head })
         })
     }
 
-    pub(crate) fn put_cursor(&self, device: DeviceId, cursor: Cursor) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?)";
-        let params = (
-            &device.0[..],
-            cursor.writer.0.cast_signed(),
-            cursor.number.cast_signed(),
-            cursor.tag.0.cast_signed(),
-        );
+    pub(crate) fn put_reached(&self, device: DeviceId, at: Reached) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO reached VALUES (?, ?, ?, ?, ?)";
+        let Reached { number, head } = at;
+        let [number, writer, head, tag] =
+            [number, head.writer.0, head.number, head.tag.0].map(u64::cast_signed);
+        let params = (&device.0[..], number, writer, head, tag);
         self.run(sql, params).map(drop)
     }
 }

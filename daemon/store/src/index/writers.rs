@@ -52,17 +52,17 @@ impl Handle {
     pub(crate) fn named(&self, device: DeviceId) -> Result<Option<Named>, StoreError> {
         let sql = "SELECT writer, number, tag, under FROM named WHERE device = ?";
         self.first(sql, [&device.0[..]], |row| {
-            let cursor = Cursor {
+            let head = Cursor {
                 writer: WriterId(number(row, 0)?),
                 number: number(row, 1)?,
                 tag: Tag(number(row, 2)?),
             };
-            Ok(Named { cursor, under: WriterId(number(row, 3)?) })
+            Ok(Named { head, under: WriterId(number(row, 3)?) })
         })
     }
 
     pub(crate) fn put_named(&self, device: DeviceId, named: Named) -> Result<(), StoreError> {
-        let Named { cursor: Cursor { writer, number, tag }, under } = named;
+        let Named { head: Cursor { writer, number, tag }, under } = named;
         let [writer, number, tag, under] = [writer.0, number, tag.0, under.0].map(u64::cast_signed);
         let sql = "INSERT OR REPLACE INTO named VALUES (?, ?, ?, ?, ?)";
         self.run(sql, (&device.0[..], writer, number, tag, under)).map(drop)
