@@ -1,5 +1,6 @@
 //! What a device has of another that it was told half of, when the connection breaks and the other
 //! never comes back, or comes back as it was before.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::exchange::full_knowledge;
@@ -55,7 +56,11 @@ fn files(device: &Device) -> BTreeSet<InodeId> {
 }
 
 /// Passes up to `most` messages of one side, with batches of one register each.
-fn pass_some(from: (&mut Device, &mut End), to: (&mut Device, &mut End), most: usize) -> usize {
+fn pass_some(
+    from: &mut (&mut Device, &mut End),
+    to: &mut (&mut Device, &mut End),
+    most: usize,
+) -> usize {
     from.1.session.limit_batches(1);
     for passed in 0..most {
         let Some(message) = from.1.session.next(&from.0.index).unwrap() else { return passed };
@@ -87,7 +92,7 @@ fn every_file_that_came_can_be_reached_wherever_the_connection_breaks() {
         let mut b = Device::new(2);
         let mut a = a.clone();
         let (mut here, mut there) = greet(&mut a, &mut b);
-        let passed = pass_some((&mut a, &mut here), (&mut b, &mut there), most);
+        let passed = pass_some(&mut (&mut a, &mut here), &mut (&mut b, &mut there), most);
         assert_eq!(reachable(&b), files(&b), "after {most} messages");
         if passed < most {
             assert_eq!(files(&b).len(), all);
@@ -117,15 +122,12 @@ fn what_returns_to_its_earlier_place_with_an_old_copy_of_the_index_is_not_skippe
         }
         talk(&mut a, &mut b);
         let backup = a.clone();
-        let removed = Operation::Remove {
-            parent: InodeId::ROOT,
-            name: name("file 0"),
-            directory: false,
-        };
+        let removed =
+            Operation::Remove { parent: InodeId::ROOT, name: name("file 0"), directory: false };
         b.apply(removed);
         talk(&mut a, &mut b);
         let (mut here, mut there) = greet(&mut a, &mut c);
-        pass_some((&mut a, &mut here), (&mut c, &mut there), most);
+        pass_some(&mut (&mut a, &mut here), &mut (&mut c, &mut there), most);
         // The disk is put back; and the one that removed the file is gone for good.
         let mut a = backup.copied();
         talk(&mut a, &mut c);

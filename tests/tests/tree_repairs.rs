@@ -48,6 +48,15 @@ const SAVES: &[Row] = &[
         )],
     ),
     (
+        "a copy of a file whose own bytes are those of what replaced it",
+        "write a 1",
+        &[
+            ("lap: edit a 2 | desk: edit a 3; save a 3; open a", "a=3, a (conflict lap 12.00)=2"),
+            ("desk: close a 4", "a=4, a (conflict lap 12.00)=2"),
+            ("desk: edit a 5 | lap: rm 'a (conflict lap 12.00)'", "a=5"),
+        ],
+    ),
+    (
         "a save meets a removal",
         "write a 1",
         &[("desk: rm a | lap: save a 2", "a=2"), ("desk: rm a", "")],

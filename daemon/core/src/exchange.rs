@@ -234,7 +234,8 @@ impl Session {
             return Err(ReceiveError::Protocol(ProtocolError::Reincarnated));
         }
         if let Some(below) = self.proof_of_rollback(index, &state, &message)? {
-            let confirmed = index.reached(state.device)?.filter(|own| own.head.writer == state.writer);
+            let confirmed =
+                index.reached(state.device)?.filter(|own| own.head.writer == state.writer);
             let confirmed = confirmed.map_or(0, |own| own.number).min(below - 1);
             reincarnate(index, context, new_writer, confirmed)?;
             return Ok(vec![Effect::Reincarnated]);
@@ -361,12 +362,12 @@ impl Session {
             let upto = Reached { number: self.sent, head };
             return Ok(Some(Message::Batch { after, registers: vec![part], upto }));
         }
-        let filled = outgoing::fill(index, peer, &mut self.ahead, after..state.number, self.batch_max)?;
+        let filled =
+            outgoing::fill(index, peer, &mut self.ahead, after..state.number, self.batch_max)?;
         let (mut at, registers) = match filled {
             Filled::Batch { at, registers } => (at, registers),
-            Filled::Large { place, register } => {
-                self.parts = (place, outgoing::parts(register));
-                self.parts.1.reverse();
+            Filled::Parts { place, parts } => {
+                self.parts = (place, parts);
                 return self.next(index);
             }
         };

@@ -9,8 +9,8 @@ mod fetch;
 use crate::clock::Hlc;
 use crate::codec::{
     DecodeError, WRITERS_MAX, Writer, decode_whole, read_array, read_author, read_chunk_id,
-    read_cursor, read_entry, read_fields, read_inode, read_map, read_reached, read_tuple, read_vector,
-    write_cursor, write_entry, write_inode, write_reached, write_vector,
+    read_cursor, read_entry, read_fields, read_inode, read_map, read_reached, read_tuple,
+    read_vector, write_cursor, write_entry, write_inode, write_reached, write_vector,
 };
 use crate::forget::{IdKind, PAGE_MAX_BYTES, Page, PageId};
 use crate::id::{ChunkId, Cursor, Reached, ShareId, WriterId};

@@ -32,8 +32,8 @@ pub(super) struct Ahead(BTreeSet<u64>);
 pub(super) enum Filled {
     /// Registers, and the place up to which the peer has had everything with them.
     Batch { at: u64, registers: Vec<Register> },
-    /// A register that doesn't fit in one message, and its place.
-    Large { place: u64, register: Register },
+    /// The parts of a register that doesn't fit in one message, the last first, and its place.
+    Parts { place: u64, parts: Vec<Register> },
 }
 
 /// Takes from the log what comes in `range` (after its start, up to its end), a batch of about
@@ -62,7 +62,9 @@ pub(super) fn fill<I: IndexRead>(
                     return Ok(batch.filled(at));
                 }
                 if bytes > PART_BYTES {
-                    return Ok(Filled::Large { place, register });
+                    let mut parts = parts(register);
+                    parts.reverse();
+                    return Ok(Filled::Parts { place, parts });
                 }
                 taken += 1;
                 batch.take(place, register, bytes)?;
@@ -143,7 +145,7 @@ impl<I: IndexRead> Batch<'_, I> {
 }
 
 /// The register, or if it is too large for a message, several that merge to it.
-pub(super) fn parts(register: Register) -> Vec<Register> {
+fn parts(register: Register) -> Vec<Register> {
     match register {
         Register::Inode(mut inode)
             if inode.versions.len() > 1

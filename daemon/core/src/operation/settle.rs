@@ -14,7 +14,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 pub(super) enum Copies {
     /// They do.
     Settle,
-    /// They stay what they are.
+    /// They stay what they are, if their files do.
     Leave,
 }
 
@@ -126,6 +126,8 @@ impl<I: Index> Transaction<'_, I> {
         let members = self.members_at(at)?;
         let group = arrange(&members);
         let hidden: BTreeSet<EntryId> = group.hidden.into_iter().collect();
+        // What stays a copy would go with the entry of its file.
+        let has_own = |entry: &EntryId| copies == Copies::Settle || hidden.contains(entry);
         let mut rows = self.index.shown_from(at.0, &at.1)?;
         rows.retain(|row| row.wanted.is_some());
         let by_entry: BTreeMap<EntryId, &Member> =
@@ -138,7 +140,7 @@ impl<I: Index> Transaction<'_, I> {
                     moved.insert(row.entry);
                     self.settle_entry(member.entry.clone(), here, None)?;
                 }
-                (Node::Copy { version, .. }, Some(member)) if copies == Copies::Settle => {
+                (Node::Copy { version, .. }, Some(member)) if has_own(&row.entry) => {
                     if let Some(version) = member.inode.inode.versions.get(&version) {
                         self.found_copy(&member.inode.inode, version, here)?;
                     }
@@ -148,7 +150,7 @@ impl<I: Index> Transaction<'_, I> {
         }
         for member in &members {
             let id = member.entry.entry.id;
-            if copies == Copies::Settle && member.copies_here {
+            if has_own(&id) && member.copies_here {
                 self.part_versions(member)?;
             }
             if hidden.contains(&id) {
