@@ -471,3 +471,28 @@ fn every_kind_of_node_has_its_number_and_its_effect_after_a_restart() {
     assert_eq!(fs::read_to_string(folder.path("pipe")).unwrap(), "through\n");
     assert!(writer.wait().unwrap().success());
 }
+
+#[test]
+fn who_reads_past_the_cache_while_a_file_is_published_reads_all_of_it() {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    const LEN: usize = 64 << 10;
+    let Some(folder) = Folder::or_skip() else { return };
+    let path = folder.path("file");
+    fs::write(&path, vec![7; LEN]).unwrap();
+    std::thread::scope(|scope| {
+        // Each of these is closed, and so published.
+        let saving = scope.spawn(|| {
+            for number in 0..1_500_u32 {
+                let file = OpenOptions::new().write(true).open(&path).unwrap();
+                file.write_all_at(&number.to_le_bytes(), LEN as u64 - 4).unwrap();
+            }
+        });
+        let direct = i32::try_from(OFlags::DIRECT.bits()).unwrap();
+        let file = OpenOptions::new().read(true).custom_flags(direct).open(&path).unwrap();
+        let mut bytes = vec![0; LEN];
+        while !saving.is_finished() {
+            assert_eq!(file.read_at(&mut bytes, 0).unwrap(), LEN);
+            assert!(bytes[..LEN - 4].iter().all(|byte| *byte == 7));
+        }
+    });
+}

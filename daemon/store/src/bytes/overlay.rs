@@ -701,7 +701,8 @@ impl Overlay {
     }
 
     /// Ends the overlay: what was written and is not in a version is gone. Later calls are of no
-    /// use.
+    /// use, but reading goes on where everything is in a version: somebody may be about to read who
+    /// got hold of the overlay before.
     ///
     /// # Errors
     /// A [`StoreError`] if the index fails; the overlay may then come back after a crash.
@@ -717,9 +718,11 @@ impl Overlay {
             if let Some(writing) = state.staging.take() {
                 staging.insert(writing.segment, writing);
             }
-            state.extents = Extents::default();
-            state.base_bytes = 0;
-            state.size_bytes = 0;
+            if state.is_changed() {
+                state.extents = Extents::default();
+                state.base_bytes = 0;
+                state.size_bytes = 0;
+            }
             state.unsynced = false;
             self.shared.account(&mut state);
             Ok(staging)

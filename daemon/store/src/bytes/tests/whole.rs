@@ -36,6 +36,21 @@ fn what_was_kept_reads_back_in_every_shape() {
 }
 
 #[test]
+fn whoever_is_about_to_read_while_a_file_is_published_reads_it() {
+    let scratch = Scratch::new();
+    let bytes = noise(1, 300_000);
+    let overlay = overlay_with(&scratch.store, &bytes);
+    let held = overlay.clone();
+    let content = scratch.store.cut(&overlay.freeze()).unwrap().content.clone();
+    overlay.rebase(base(content));
+    assert!(!overlay.is_changed());
+    overlay.discard().unwrap();
+    assert_eq!(held.read(0, bytes.len()).unwrap(), bytes);
+    assert_eq!(held.size_bytes(), bytes.len() as u64);
+    assert_eq!(held.next_data(10).unwrap(), Some(10));
+}
+
+#[test]
 fn a_long_file_is_described_by_lists() {
     let scratch = Scratch::new();
     let bytes = noise(1, 6 << 20);
