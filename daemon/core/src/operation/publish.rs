@@ -48,10 +48,9 @@ impl<I: Index> Transaction<'_, I> {
             twins.for_each(|twin| made.context.include(twin.dot));
         }
         let ordinary = self.settle_names(Node::Inode(id), Copies::Leave)?;
-        let parted = self.part_from(&state.inode, &made, first)?;
+        let context = closed(&state.inode, self.state.writer, made.context.clone());
+        let parted = self.part_from(&state.inode, &made, &context, first)?;
         let mut now = (*state).clone();
-        let writer = self.state.writer;
-        let context = closed(&now.inode, writer, made.context);
         let latest = now.inode.latest_hlc();
         let version = Version {
             stamp: self.stamp_after(latest),
@@ -96,18 +95,17 @@ impl<I: Index> Transaction<'_, I> {
     }
 
     /// A writer's version covers its earlier ones of the file, also one that went another way, by
-    /// itself or into a merged version: that one becomes a file of its own before. Says whether
-    /// there was one.
+    /// itself or into a merged version: that one becomes a file of its own before the version of
+    /// that `context` is there. Says whether there was one.
     fn part_from(
         &mut self,
         inode: &Inode,
         made: &Made,
+        context: &VersionVector,
         first: &EntryState,
     ) -> Result<bool, I::Error> {
-        let writer = self.state.writer;
-        let context = closed(inode, writer, made.context.clone());
         let apart = inode.versions.values().filter(|version| {
-            let goes = version.dot.writer == writer || version.is_within(&context);
+            let goes = version.dot.writer == self.state.writer || version.is_within(context);
             goes && !version.is_within(&made.context) && version.content != made.content
         });
         let apart: Vec<&Version> = apart.collect();
