@@ -5,7 +5,7 @@
 //! can be had again, so a crash or an old copy of a disk costs only what it undoes.
 
 use kith_core::clock::WallMs;
-use kith_core::forget::{Page, PageId};
+use kith_core::forget::{IdKind, Page, PageId};
 use kith_core::id::{DeviceId, Dot, EntryId, InodeId, Reached, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FORMER_WRITERS_MAX, FormerWriter, Index, IndexRead, InodeState, Named,
@@ -170,12 +170,71 @@ impl MemoryIndex {
 
     /// The versions, with their inodes, of all inodes changed since `mark`, as they were before.
     pub fn versions_before(&self, mark: Mark) -> impl Iterator<Item = (InodeId, &Version)> {
-        let changes = self.journal.as_ref().map_or(&[][..], |journal| &journal[mark.0..]);
-        let changed = changes.iter().filter_map(|before| match before {
+        let changed = self.since(mark).iter().filter_map(|before| match before {
             Before::Inode(_, Some(state)) => Some(&state.inode),
             _ => None,
         });
         changed.flat_map(|inode| inode.versions.values().map(|version| (inode.id, version)))
+    }
+
+    fn since(&self, mark: Mark) -> &[Before] {
+        self.journal.as_ref().map_or(&[][..], |journal| &journal[mark.0..])
+    }
+
+    /// The inodes of which an inode or an entry was written, or dropped, since `mark`.
+    #[must_use]
+    pub fn written_since(&self, mark: Mark) -> BTreeSet<InodeId> {
+        let inodes = self.since(mark).iter().filter_map(|before| match before {
+            Before::Inode(id, _) => Some(*id),
+            Before::Entry(_, Some(state)) => Some(state.entry.inode),
+            Before::Entry(id, None) => self.entries.get(id).map(|state| state.entry.inode),
+            _ => None,
+        });
+        inodes.collect()
+    }
+
+    /// The inodes that were dropped since `mark`.
+    pub fn inodes_gone_since(&self, mark: Mark) -> impl Iterator<Item = &InodeState> {
+        self.since(mark).iter().filter_map(|before| match before {
+            Before::Inode(id, Some(state)) if !self.inodes.contains_key(id) => Some(&**state),
+            _ => None,
+        })
+    }
+
+    /// The entries that were dropped since `mark`.
+    pub fn entries_gone_since(&self, mark: Mark) -> impl Iterator<Item = &EntryState> {
+        self.since(mark).iter().filter_map(|before| match before {
+            Before::Entry(id, Some(state)) if !self.entries.contains_key(id) => Some(&**state),
+            _ => None,
+        })
+    }
+
+    /// Whether an id was forgotten at `mark`.
+    #[must_use]
+    pub fn was_forgotten(&self, mark: Mark, kind: IdKind, id: Dot) -> bool {
+        let at = PageId::of(kind, id);
+        let before = self.since(mark).iter().find_map(|before| match before {
+            Before::Forgotten(page, old) if *page == at => Some(old.as_ref().map(|old| &old.1)),
+            _ => None,
+        });
+        let page = before.unwrap_or_else(|| self.forgotten.get(&at).map(|(_, page)| page));
+        page.is_some_and(|page| page.contains(id))
+    }
+
+    /// Whether a name of the view is another than at `mark`.
+    #[must_use]
+    pub fn shows_other_than(&self, mark: Mark) -> bool {
+        self.since(mark).iter().any(|before| match before {
+            Before::Shown(parent, name, old) => {
+                self.shown.get(&(*parent, name.clone())) != old.as_deref()
+            }
+            _ => false,
+        })
+    }
+
+    /// All pages of forgotten ids, in the ids' order.
+    pub fn pages(&self) -> impl Iterator<Item = &Page> {
+        self.forgotten.values().map(|(_, page)| page)
     }
 
     /// Whether a version stands, or is in history.
@@ -206,6 +265,12 @@ impl MemoryIndex {
     #[must_use]
     pub fn held_inode(&self, id: InodeId) -> Option<&InodeState> {
         self.inodes.get(&id)
+    }
+
+    /// An entry.
+    #[must_use]
+    pub fn held_entry(&self, id: EntryId) -> Option<&EntryState> {
+        self.entries.get(&id)
     }
 
     /// All entries, in the ids' order.

@@ -8,7 +8,10 @@
 //! clocks and people are made up.
 
 mod check;
+mod clones;
 mod doing;
+mod forgetful;
+mod forgetting;
 mod history;
 mod person;
 mod replica;
@@ -23,7 +26,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use doing::Doing;
-pub use history::{History, Step, Topology};
+pub use history::{Back, History, Step, Topology};
 pub use shrink::shrink;
 
 /// What one history came to.
@@ -35,6 +38,8 @@ pub struct Outcome {
     pub messages: u64,
     /// How often each rule of the view began to repair something on some replica.
     pub repairs: BTreeMap<&'static str, u64>,
+    /// How many registers of removed objects were forgotten.
+    pub forgotten: u64,
     /// What was found wrong, if anything.
     pub violation: Option<String>,
 }
@@ -45,7 +50,7 @@ pub fn play(history: &History) -> Outcome {
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut world = world::World::new(history);
         let result = history.steps.iter().try_for_each(|step| world.step(step));
-        let result = result.and_then(|()| world.heal()).and_then(|()| check::check(&world));
+        let result = result.and_then(|()| world.heal()).and_then(|()| check::check_all(&mut world));
         let mut outcome = world.outcome();
         outcome.violation = result.err();
         outcome

@@ -252,7 +252,14 @@ impl Session {
                         confirm(index, &state, reached)?;
                     }
                     let (former, device, now) = (&self.former, self.device, context.now);
-                    if stranger::heed(index, &state, former, device, reached, now)? {
+                    if stranger::heed(
+                        index,
+                        &state,
+                        former,
+                        device,
+                        (reached.head, &knowledge),
+                        now,
+                    )? {
                         effects = note_clone(index, now)?;
                     }
                 }

@@ -50,6 +50,26 @@ faults! {
     OrdinalTaken = "ordinal-taken": "A numbered name is given out whether it is taken or not.";
     ContestsMissed = "contests-missed": "Who wants a name doesn't hear that it was vacated.";
     UnionsStay = "unions-stay": "A directory that left a union is shown as a part of it.";
+    ForgotTooEarly = "forgot-too-early": "What not all are known to know is forgotten.";
+    UnheardCounts = "unheard-counts": "A device that never said what it knows is not waited for.";
+    YoungIsForgotten = "young-is-forgotten": "What was removed just now is forgotten.";
+    OpenIsForgotten = "open-is-forgotten": "What somebody has open is forgotten.";
+    DirectoriesFirst = "directories-first": "A directory is forgotten before what was in it.";
+    HeardIgnored = "heard-ignored": "What others have forgotten lives on.";
+    ChangedIsRemoved = "changed-is-removed": "What others have forgotten goes, changed or not.";
+    KnownComesBack = "known-comes-back": "What others have forgotten goes on as new, changed or not.";
+    WaitingStays = "waiting-stays": "What nobody moved out of something forgotten stays there.";
+    RenewedKeepsDots = "renewed-keeps-dots": "A name that goes on as new keeps its old dot.";
+    ForgottenTakenIn = "forgotten-taken-in": "A register that is forgotten is taken in again.";
+    ForgottenNotTold = "forgotten-not-told": "Others are not told of what is forgotten.";
+    IdentityKeepsWriter = "identity-keeps-writer": "Another identity goes on under the former writer.";
+    FormerEndless = "former-endless": "Every place under a former writer counts as one in this log.";
+    CopiesUnnoticed = "copies-unnoticed": "Somebody else in the peers' words isn't noticed.";
+    RestoredIsCopied = "restored-is-copied": "An index that was put back counts as copied.";
+    MergedStays = "merged-stays": "Of equal merges of the same all stay.";
+    MergedGoesUnseen = "merged-goes-unseen": "A merged version goes though what is in it wasn't seen.";
+    MergedNotParted = "merged-not-parted": "A merged version isn't parted from by who goes on without.";
+    GatheredCoversOthers = "gathered-covers-others": "A gathered version covers other files' numbers.";
     KeptDirectoriesGone = "kept-directories-gone": "What lives in a directory doesn't keep it.";
 }
 

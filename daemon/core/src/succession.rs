@@ -59,5 +59,6 @@ pub fn change_identity<I: Index>(
     state.device = device;
     index.put_state(&state)?;
     index.forget_strangers()?;
+    let new_writer = if sabotaged!(IdentityKeepsWriter) { state.writer } else { new_writer };
     succeed(index, context, new_writer)
 }

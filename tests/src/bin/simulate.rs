@@ -57,6 +57,7 @@ struct Total {
     played: u64,
     operations: u64,
     messages: u64,
+    forgotten: u64,
     violations: u64,
     repairs: BTreeMap<&'static str, u64>,
     failed: Option<u64>,
@@ -67,6 +68,7 @@ impl Total {
         self.played += 1;
         self.operations += outcome.operations;
         self.messages += outcome.messages;
+        self.forgotten += outcome.forgotten;
         for (rule, count) in &outcome.repairs {
             *self.repairs.entry(rule).or_default() += count;
         }
@@ -256,6 +258,7 @@ fn main() -> ExitCode {
                 "seeds_per_second": rate,
                 "operations": total.operations,
                 "messages": total.messages,
+                "forgotten": total.forgotten,
                 "violations": total.violations,
                 "repairs": total.repairs,
                 "violation": report.as_ref().map(Report::json),
@@ -268,11 +271,12 @@ fn main() -> ExitCode {
         let repairs = total.repairs.iter().map(|(rule, count)| format!("{count} {rule}"));
         let repairs: Vec<String> = repairs.collect();
         println!(
-            "seeds {}, seeds_per_second {rate:.1}, operations {}, messages {}, violations {}, \
+            "seeds {}, seeds_per_second {rate:.1}, operations {}, messages {}, forgotten {}, violations {}, \
              repairs: {}",
             total.played,
             total.operations,
             total.messages,
+            total.forgotten,
             total.violations,
             repairs.join("; "),
         );

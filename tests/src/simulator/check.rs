@@ -5,11 +5,44 @@ use super::replica::{Act, Replica, Saved, saved};
 use super::timeline::Moment;
 use super::watch::{kept_up, lines, view_is_kept_up};
 use super::world::World;
+use kith_core::id::{EntryId, InodeId};
+use kith_core::index::{IndexRead, Shown};
 use kith_core::register::{Entry, Inode};
+use kith_core::view;
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
 
-pub(super) fn check(world: &World) -> Result<(), String> {
+/// Looks at the end of a history; and again once all have forgotten what they can.
+pub(super) fn check_all(world: &mut World) -> Result<(), String> {
+    check(world)?;
+    if world.forget_all()? {
+        check(world)?;
+        world.healed().try_for_each(nothing_forgotten_is_shown)?;
+    }
+    world.copies_are_noticed()
+}
+
+fn nothing_forgotten_is_shown(replica: &Replica) -> Result<(), String> {
+    let is_over = |name: &&Shown| {
+        is_forgotten(replica, name.node.inode()) || is_forgotten_name(replica, name.entry)
+    };
+    match replica.index.view().find(is_over) {
+        Some(name) => Err(format!("what is forgotten is shown on {:?}: {name:?}", replica.device)),
+        None => Ok(()),
+    }
+}
+
+fn is_forgotten(replica: &Replica, inode: InodeId) -> bool {
+    let Ok(forgotten) = replica.index.is_forgotten_inode(inode);
+    forgotten
+}
+
+fn is_forgotten_name(replica: &Replica, entry: EntryId) -> bool {
+    let Ok(forgotten) = replica.index.is_forgotten_entry(entry);
+    forgotten
+}
+
+fn check(world: &World) -> Result<(), String> {
     let mut replicas = world.healed();
     let first = replicas.next().ok_or("there are no replicas")?;
     view_is_kept_up(first)?;
@@ -17,16 +50,22 @@ pub(super) fn check(world: &World) -> Result<(), String> {
     if all != reached {
         return Err(format!("{all} names are shown, but {reached} can be reached"));
     }
-    let whole = kept_up(&first.index);
+    let whole = remembered(first);
     for other in replicas {
+        let pages = |replica: &Replica| replica.index.pages().cloned().collect::<Vec<_>>();
+        same(first, other, "forgotten ids", &pages(first), &pages(other))?;
         same(first, other, "inodes", &inodes(first), &inodes(other))?;
         same(first, other, "entries", &entries(first), &entries(other))?;
-        let theirs = kept_up(&other.index);
+        let theirs = remembered(other);
         if theirs != whole {
             same(first, other, "trees", &lines(&whole), &lines(&theirs))?;
         }
     }
-    nothing_is_lost(world)
+    nothing_is_lost(world)?;
+    world.healed().try_for_each(no_merge_stands_twice)?;
+    let healed: Vec<&Replica> = world.healed().collect();
+    let all = world.places.iter().map(|place| &place.replica);
+    world.oblivion.nothing_came_back(all, &healed)
 }
 
 fn same<T: PartialEq + Debug>(
@@ -50,14 +89,45 @@ fn same<T: PartialEq + Debug>(
     Err(text)
 }
 
+/// The view, without what is forgotten and isn't shown.
+fn remembered(replica: &Replica) -> view::Whole {
+    let mut whole = kept_up(&replica.index);
+    whole.entries.retain(|id, (_, present)| {
+        let of = replica.index.held_entry(*id).map(|state| state.entry.inode);
+        let is_over =
+            is_forgotten_name(replica, *id) || of.is_some_and(|inode| is_forgotten(replica, inode));
+        *present || !is_over
+    });
+    whole
+}
+
 fn inodes(replica: &Replica) -> Vec<&Inode> {
+    // What is forgotten stays where its time is not over.
     let logged = replica.index.inodes().filter(|state| state.logged != 0);
+    let logged = logged.filter(|state| !is_forgotten(replica, state.inode.id));
     logged.map(|state| &state.inode).collect()
 }
 
 fn entries(replica: &Replica) -> Vec<&Entry> {
     let logged = replica.index.entries().filter(|state| state.logged != 0);
+    let logged = logged.filter(|state| {
+        !is_forgotten_name(replica, state.entry.id) && !is_forgotten(replica, state.entry.inode)
+    });
     logged.map(|state| &state.entry).collect()
+}
+
+/// Of what several devices merged of the same, one stands.
+fn no_merge_stands_twice(replica: &Replica) -> Result<(), String> {
+    for state in replica.index.inodes().filter(|state| state.inode.versions.len() > 1) {
+        let mut merges = BTreeSet::new();
+        let merged = state.inode.versions.values().filter(|version| version.is_merged());
+        for version in merged {
+            if !merges.insert(&version.parents) {
+                return Err(format!("{:?} has two merges of the same", state.inode.id));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every version that anybody still knows of is shown, unless a person who saw it replaced or
@@ -90,7 +160,10 @@ fn nothing_is_lost(world: &World) -> Result<(), String> {
         let own = replica.acts.iter().filter(|act| {
             act.when.timeline == present.timeline && act.when.commits <= present.commits
         });
-        if let Some(lost) = own.filter_map(|act| act.saved).find(|saved| !held.contains(saved)) {
+        if let Some(lost) = own.filter_map(|act| act.saved).find(|saved| {
+            // What a person ended may be forgotten.
+            !(held.contains(saved) || (ended.contains(saved) && world.oblivion.has(*saved)))
+        }) {
             return Err(format!("{:?} saved a version and lost it: {lost:?}", replica.device));
         }
     }

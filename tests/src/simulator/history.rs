@@ -4,6 +4,7 @@
 //! of a history is a history too, and one that fails can be shortened.
 
 use super::doing::{Doing, Theme};
+use super::forgetful;
 use crate::random::Random;
 
 /// One step. Numbers of replicas, links and connections are taken modulo how many there are.
@@ -108,10 +109,28 @@ pub enum Step {
         /// Whether the copy never takes part in the healing.
         stray: bool,
     },
-    /// A replica leaves the circle, or comes back to it.
+    /// A replica leaves the circle, or comes back to it under another identity.
     Leave {
         /// The replica.
         replica: usize,
+    },
+    /// A replica takes another identity, outside of the circle or having left it, and joins it.
+    Rejoin {
+        /// The replica.
+        replica: usize,
+        /// With what.
+        back: Back,
+    },
+    /// A replica forgets what it can, in slices.
+    Sweep {
+        /// The replica.
+        replica: usize,
+        /// How long it keeps what was removed, in milliseconds.
+        kept_ms: u64,
+        /// How many removed names a slice looks at.
+        limit: usize,
+        /// How many slices there are at most.
+        most: usize,
     },
     /// A replica's clock is set off by so much.
     SetClock {
@@ -125,6 +144,20 @@ pub enum Step {
         /// How much, in milliseconds.
         ms: u64,
     },
+}
+
+/// What a device comes back with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Back {
+    /// The index that it had.
+    AsItWas,
+    /// An older state of its disk.
+    Older {
+        /// Which.
+        chance: u64,
+    },
+    /// Nothing.
+    Empty,
 }
 
 /// Which replicas can ever talk to one another.
@@ -198,7 +231,23 @@ impl History {
                 history.steps.push(Step::Operate { replica, doing, chance });
             }
         }
+        // So many, because what costs nothing where it isn't costs something where it is.
+        if seed % 4 == 1 {
+            forgetful::add(&mut history);
+        }
         history
+    }
+
+    /// Whether anybody forgets anything in it.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Sweep { .. }))
+    }
+
+    /// Whether all clocks go right in it.
+    #[must_use]
+    pub fn keeps_time(&self) -> bool {
+        !self.steps.iter().any(|step| matches!(step, Step::SetClock { .. }))
     }
 
     /// The pairs of the first replicas that can talk.

@@ -127,7 +127,8 @@ fn create(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
 fn open(replica: &mut Replica, random: &mut Random) -> bool {
     let Some(shown) = pick(replica, random, is_file) else { return false };
     // Only one thing is written from each file at a time, as in one overlay.
-    let taken = replica.handles.iter().any(|handle| handle.inode == shown.node.inode());
+    let is_this = |inode| replica.goes_on_as(inode) == shown.node.inode();
+    let taken = replica.handles.iter().any(|handle| is_this(handle.inode));
     if taken || matches!(shown.node, Node::Copy { .. }) {
         return false;
     }
@@ -155,17 +156,16 @@ fn flush(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
     let handle = replica.handles[at].clone();
     let content = replica.fresh_content();
     let made = saved(&content).next();
-    if replica.publish(now, &handle, content).is_err() {
-        return false;
-    }
-    let held = replica.index.held_inode(handle.inode).expect("it was just written");
+    let Ok(applied) = replica.publish(now, &handle, content) else { return false };
+    let inode = applied.node.expect("what was written is a node").inode();
+    let held = replica.index.held_inode(inode).expect("it was just written");
     let version =
         held.inode.versions.values().find(|version| saved(&version.content).next() == made);
     let version = version.expect("what was published stands");
     let mut context = version.context.clone();
     context.include(version.dot);
     let (parents, sees) = (vec![version.dot], made.into_iter().collect());
-    replica.handles[at] = super::replica::Handle { context, parents, sees, ..handle };
+    replica.handles[at] = super::replica::Handle { inode, context, parents, sees };
     true
 }
 
@@ -178,7 +178,8 @@ fn edit(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
         let Some(settled) = applied.node else { return false };
         node = settled;
     }
-    let handle = replica.handles.iter().position(|handle| handle.inode == node.inode());
+    let is_this = |inode| replica.goes_on_as(inode) == node.inode();
+    let handle = replica.handles.iter().position(|handle| is_this(handle.inode));
     // Handles on one file share one overlay on one base.
     let handle = match handle {
         Some(at) => Some(replica.handles.swap_remove(at)),

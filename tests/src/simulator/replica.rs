@@ -1,5 +1,6 @@
 //! One replica: an index, what its disk has of it, and what the person at it is doing.
 
+use super::history::Back;
 use super::story;
 use super::timeline::{Heard, Moment, Timeline};
 use crate::memory_index::{Mark, MemoryIndex};
@@ -11,7 +12,7 @@ use kith_core::operation::{
     Applied, Context, Operation, OperationError, apply as apply_operation, found,
 };
 use kith_core::register::{Kind, Mark as Why, UnixTime};
-use kith_core::succession::succeed;
+use kith_core::succession::{change_identity, succeed};
 use kith_core::vector::VersionVector;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -57,6 +58,9 @@ pub(super) struct Replica {
     pub(super) off_ms: i64,
     pub(super) timeline: Timeline,
     pub(super) heard: Heard,
+    /// What each operation touched, under the last number that it gave out; if anybody wants to know.
+    pub(super) touches: Vec<(Saved, Dot)>,
+    pub(super) keeps_touches: bool,
     author: String,
     commits: Vec<Commit>,
     /// How many commits the disk has for certain.
@@ -82,6 +86,8 @@ impl Replica {
             off_ms: 0,
             timeline: Timeline::first(number),
             heard: Heard::default(),
+            touches: Vec::new(),
+            keeps_touches: false,
             author,
             commits: Vec::new(),
             durable: 0,
@@ -146,7 +152,11 @@ impl Replica {
     ) -> Result<Applied, OperationError<Infallible>> {
         let context = self.context(now);
         let text = story::is_heard().then(|| format!("{operation:?}"));
+        let mark = self.index.mark();
         let result = self.transact(|index| apply_operation(index, context, operation));
+        if self.keeps_touches && result.is_ok() {
+            self.note_touches(mark);
+        }
         story::tell(|| format!("{:?}: {} -> {result:?}", self.device, text.unwrap_or_default()));
         result
     }
@@ -175,13 +185,44 @@ impl Replica {
 
     /// Gets back what the disk once had.
     pub(super) fn roll_back(&mut self, now: WallMs, chance: u64) {
-        // Mostly a recent state.
-        let back = 1 + index_below(chance, self.syncs.len().min(1 + index_below(chance >> 32, 6)));
-        let kept = self.syncs[self.syncs.len().saturating_sub(back)];
+        let kept = self.older(chance);
         self.restart(now, kept);
     }
 
+    /// What the disk once had, as a number of commits.
+    fn older(&self, chance: u64) -> usize {
+        // Mostly a recent state.
+        let back = 1 + index_below(chance, self.syncs.len().min(1 + index_below(chance >> 32, 6)));
+        self.syncs[self.syncs.len().saturating_sub(back)]
+    }
+
+    /// Takes another identity, with an index that is as it was, or gone, or an older one.
+    pub(super) fn become_another(&mut self, device: DeviceId, now: WallMs, back: Back) {
+        match back {
+            Back::AsItWas => {}
+            Back::Older { chance } => {
+                let kept = self.older(chance);
+                self.go_back(kept);
+            }
+            Back::Empty => {
+                self.device = device;
+                return self.lose(now);
+            }
+        }
+        self.device = device;
+        self.handles.clear();
+        let (context, writer) = (self.context(now), self.writer());
+        let Ok(_) = self.transact(|index| change_identity(index, context, writer, device));
+        self.recover(now);
+    }
+
     fn restart(&mut self, now: WallMs, kept: usize) {
+        self.go_back(kept);
+        self.handles.clear();
+        self.start(now);
+    }
+
+    fn go_back(&mut self, kept: usize) {
         story::tell(|| format!("{:?} starts with {kept} of {}", self.device, self.commits.len()));
         if let Some(commit) = self.commits.get(kept) {
             self.index.go_back(commit.before);
@@ -194,8 +235,6 @@ impl Replica {
             self.heard.hear(Moment { timeline: commit.timeline, commits: at + 1 });
         }
         self.timeline = self.timeline.next();
-        self.handles.clear();
-        self.start(now);
     }
 
     /// Loses everything, and begins again.
@@ -224,6 +263,8 @@ impl Replica {
             off_ms: self.off_ms,
             timeline: Timeline::first(number),
             heard,
+            touches: Vec::new(),
+            keeps_touches: self.keeps_touches,
             author: self.author.clone(),
             commits: Vec::new(),
             durable: 0,

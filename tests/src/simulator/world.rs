@@ -1,6 +1,8 @@
 //! Replicas and the connections between them.
 
-use super::history::{History, Step};
+use super::clones::Clones;
+use super::forgetting::{Oblivion, Slice};
+use super::history::{Back, History, Step};
 use super::replica::Replica;
 use super::rules::Repairs;
 use super::timeline::Heard;
@@ -8,9 +10,12 @@ use super::{Outcome, person, story, watch};
 use crate::memory_index::Mark;
 use kith_core::clock::WallMs;
 use kith_core::effect::Effect;
-use kith_core::exchange::Session;
+use kith_core::exchange::{ProtocolError, ReceiveError, Session};
+use kith_core::id::{DeviceId, InodeId};
+use kith_core::index::Node;
+use kith_core::operation::{AttributeChange, Operation};
 use kith_core::wire;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// After so many rounds of everybody talking to everybody there must be nothing left to say.
 const ROUNDS_MAX: usize = 60;
@@ -76,15 +81,22 @@ pub(super) struct World {
     operations: u64,
     messages: u64,
     repairs: Repairs,
+    pub(super) oblivion: Oblivion,
+    forgets: bool,
+    /// Which identities were ever on two machines, and on which machines there was a sign of it.
+    pub(super) clones: Clones,
+    identities: u8,
 }
 
 impl World {
     pub(super) fn new(history: &History) -> Self {
         let now = WallMs(1_700_000_000_000);
+        let forgets = history.forgets();
         let place = |number: usize| {
             let member = number + history.late < history.replicas;
             let number = u8::try_from(number).expect("there are few replicas");
-            let replica = Replica::new(number, !member, now);
+            let mut replica = Replica::new(number, !member, now);
+            replica.keeps_touches = forgets;
             let watch = watch::Watch::default();
             Place { replica, watch, member, joined: member, stray: false }
         };
@@ -99,6 +111,10 @@ impl World {
             operations: 0,
             messages: 0,
             repairs: Repairs::default(),
+            oblivion: Oblivion::default(),
+            forgets,
+            clones: Clones::new(history.keeps_time()),
+            identities: 0,
         }
     }
 
@@ -107,6 +123,7 @@ impl World {
             operations: self.operations,
             messages: self.messages,
             repairs: self.repairs.counts(),
+            forgotten: self.oblivion.registers(),
             violation: None,
         }
     }
@@ -178,7 +195,11 @@ impl World {
                 self.stop(replica % count, |replica| replica.lose(now))?;
             }
             Step::Clone { replica, stray } => self.copy(replica % count, stray)?,
-            Step::Leave { replica } => self.leave(replica % count),
+            Step::Leave { replica } => self.leave(replica % count)?,
+            Step::Rejoin { replica, back } => self.rejoin(replica % count, back)?,
+            Step::Sweep { replica, kept_ms, limit, most } => {
+                self.sweep(replica % count, kept_ms, limit, most)?;
+            }
             Step::SetClock { replica, off_ms } => {
                 self.places[replica % count].replica.off_ms = off_ms;
             }
@@ -222,8 +243,16 @@ impl World {
         for link in &mut self.links {
             let Some(side) = link.ends.iter().position(|end| *end == at) else { continue };
             link.connections.iter_mut().for_each(|connection| connection.end(side));
+            // What it had sent may still arrive, and is another's to whoever hears of it only then.
+            let mut sent = link.connections.iter().map(|it| &it.ways[side].frames);
+            if sent.any(|frames| !frames.is_empty()) {
+                self.clones.note_rest(self.places[at].replica.device);
+            }
         }
         let closely = self.looks_closely();
+        if self.forgets {
+            self.oblivion.note_knowledge(&self.places[at].replica);
+        }
         let place = &mut self.places[at];
         what(&mut place.replica);
         if place.joined {
@@ -247,6 +276,7 @@ impl World {
         watch.keep(watch::see(&replica, true)?);
         let stray = stray || place.stray;
         let (member, joined) = (place.member, place.joined);
+        self.clones.note_copy();
         let copy = self.places.len();
         self.places.push(Place { replica, watch, member, joined, stray });
         let others = self.links.iter().filter_map(|link| {
@@ -260,16 +290,80 @@ impl World {
         Ok(())
     }
 
-    fn leave(&mut self, at: usize) {
-        let place = &mut self.places[at];
-        if !place.joined {
-            place.replica.join();
-            place.joined = true;
+    /// A replica leaves the circle; one that isn't in it joins it.
+    pub(super) fn leave(&mut self, at: usize) -> Result<(), String> {
+        if !self.places[at].member {
+            return self.rejoin(at, Back::AsItWas);
         }
-        place.member = !place.member;
+        self.places[at].member = false;
+        self.cut_off(at);
+        Ok(())
+    }
+
+    /// A replica joins the circle: under another identity, if it was ever in it.
+    fn rejoin(&mut self, at: usize, back: Back) -> Result<(), String> {
+        self.cut_off(at);
+        if self.places[at].joined {
+            let now = self.now;
+            self.identities += 1;
+            let mut device = [0xee; 32];
+            device[0] = self.identities;
+            self.stop(at, |replica| replica.become_another(DeviceId(device), now, back))?;
+        }
+        let place = &mut self.places[at];
+        place.replica.join();
+        (place.member, place.joined) = (true, true);
+        Ok(())
+    }
+
+    fn cut_off(&mut self, at: usize) {
         for link in self.links.iter_mut().filter(|link| link.ends.contains(&at)) {
             link.connections.clear();
         }
+    }
+
+    /// The other devices of the circle, as a replica knows them: one that is alone knows nobody.
+    fn others(&self, at: usize) -> Vec<DeviceId> {
+        if !self.places[at].member {
+            return Vec::new();
+        }
+        let own = self.places[at].replica.device;
+        let members = self.places.iter().filter(|place| place.member);
+        let others = members.map(|place| place.replica.device).filter(|device| *device != own);
+        others.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// A replica forgets what it can, in slices. Says whether anything went.
+    pub(super) fn sweep(
+        &mut self,
+        at: usize,
+        kept_ms: u64,
+        limit: usize,
+        most: usize,
+    ) -> Result<bool, String> {
+        let members = self.others(at);
+        let (mut any, mut after) = (false, None);
+        for _ in 0..most {
+            let slice = Slice { members: &members, kept_ms, after, limit };
+            let (now, (replica, mark)) = (self.now, self.begin(at));
+            let (swept, before) = replica.sweep(now, slice);
+            story::tell(|| format!("{:?} forgets {swept:?}", replica.device));
+            any |= swept.forgotten > 0;
+            after = swept.after;
+            if self.places[at].replica.index.mark() != mark {
+                let replicas: Vec<&Replica> =
+                    self.places.iter().map(|place| &place.replica).collect();
+                let acts = replicas.iter().flat_map(|replica| &replica.acts);
+                self.oblivion.look(&replicas, at, (slice, before, mark), &acts)?;
+                if self.looks_closely() {
+                    watch::view_is_kept_up(&self.places[at].replica)?;
+                }
+            }
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(any)
     }
 
     fn connect(&mut self, link: usize, beside: bool) {
@@ -335,11 +429,20 @@ impl World {
         story::tell(|| format!("{:?} receives {message:?}", place.replica.device));
         let taken =
             place.replica.transact(|index| session.receive(index, context, writer, message));
+        if let Err(ReceiveError::Protocol(ProtocolError::Forgotten)) = taken {
+            // The sender is to hear first, in the next one.
+            connections.remove(which);
+            return Ok(true);
+        }
         let taken =
             taken.map_err(|error| format!("a message was refused: {error}: {:?}", decode()));
         place.replica.heard.join(&frame.heard);
         self.messages += 1;
-        if taken?.contains(&Effect::Reincarnated) {
+        let effects = taken?;
+        if effects.contains(&Effect::Cloned) {
+            self.clones.note_sign(place.replica.device, at)?;
+        }
+        if effects.contains(&Effect::Reincarnated) {
             return Err(format!("an index counts as another's that isn't, after {:?}", decode()));
         }
         self.look(at, before, Had::Part)?;
@@ -373,6 +476,8 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), String> {
         story::tell(|| "everything heals".to_owned());
         self.through = u32::MAX;
+        let stray: Vec<bool> = self.places.iter().map(|place| place.stray).collect();
+        self.links.retain(|link| !link.ends.iter().any(|end| stray[*end]));
         for at in 0..self.places.len() {
             let (now, (replica, before)) = (self.now, self.begin(at));
             for handle in core::mem::take(&mut replica.handles) {
@@ -381,12 +486,18 @@ impl World {
             }
             replica.recover(now);
             self.look(at, before, Had::All)?;
-            if !self.places[at].member {
-                self.leave(at);
+            // Nobody waits for a copy that is seen no more.
+            if self.places[at].stray {
+                self.places[at].member = false;
+            } else if !self.places[at].member {
+                self.leave(at)?;
             }
         }
-        let stray: Vec<bool> = self.places.iter().map(|place| place.stray).collect();
-        self.links.retain(|link| !link.ends.iter().any(|end| stray[*end]));
+        self.talk_out()
+    }
+
+    /// All connections stand, until nobody has anything to say.
+    pub(super) fn talk_out(&mut self) -> Result<(), String> {
         for link in 0..self.links.len() {
             self.links[link].connections.clear();
         }
@@ -401,6 +512,56 @@ impl World {
             }
         }
         Err(format!("after {ROUNDS_MAX} rounds somebody still has something to say"))
+    }
+}
+
+impl World {
+    /// Everybody forgets all that can be, in a history in which somebody forgot something. Says
+    /// whether it is one.
+    pub(super) fn forget_all(&mut self) -> Result<bool, String> {
+        if self.oblivion.registers() == 0 {
+            return Ok(false);
+        }
+        story::tell(|| "everybody forgets".to_owned());
+        // Later than all clocks that were ever wrong.
+        self.now.0 += 1000;
+        for at in 0..self.places.len() {
+            self.places[at].replica.off_ms = 0;
+            while !self.places[at].stray && self.sweep(at, 0, 1000, 1)? {}
+        }
+        self.talk_out()?;
+        Ok(true)
+    }
+
+    /// Of a device that is on two machines, which talk to one other in turns, one notices.
+    pub(super) fn copies_are_noticed(&mut self) -> Result<(), String> {
+        for at in 0..self.links.len() {
+            for other in at + 1..self.links.len() {
+                let (one, two) = (self.links[at].ends, self.links[other].ends);
+                let Some(peer) = one.into_iter().find(|end| two.contains(end)) else { continue };
+                let far = |ends: [usize; 2]| ends[usize::from(ends[0] == peer)];
+                let devices = [far(one), far(two), peer].map(|end| self.places[end].replica.device);
+                if devices[0] != devices[1] || devices[0] == devices[2] {
+                    continue;
+                }
+                for (round, link) in (0..).zip([at, other, at, other]) {
+                    for end in [far(one), far(two)] {
+                        let mode = Some(0o700 + round);
+                        let change = AttributeChange { mode, ..AttributeChange::default() };
+                        let node = Node::Inode(InodeId::ROOT);
+                        let operation = Operation::SetAttributes { node, change };
+                        let _ = self.places[end].replica.apply(self.now, operation);
+                    }
+                    self.links[link].connections.clear();
+                    self.connect(link, false);
+                    self.talk(link, 1000)?;
+                }
+                if !self.clones.is_noticed(devices[0]) {
+                    return Err(format!("nobody notices that {:?} is on two machines", devices[0]));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -68,6 +68,7 @@ impl Forgetting {
             return Ok(None);
         }
         self.is_all_told |= last;
+        let pages = if sabotaged!(ForgottenNotTold) { Vec::new() } else { pages };
         let pages = pages.into_iter().map(|(_, page)| page).collect();
         Ok(Some(Message::Forgotten { pages, last, knowledge: full_knowledge(state) }))
     }
@@ -97,7 +98,10 @@ impl Forgetting {
         context: Context,
     ) -> Result<Vec<Effect>, I::Error> {
         let waiting = core::mem::take(&mut self.waiting);
-        if waiting.is_empty() { Ok(Vec::new()) } else { forget::take_up(index, context, waiting) }
+        if waiting.is_empty() || sabotaged!(WaitingStays) {
+            return Ok(Vec::new());
+        }
+        forget::take_up(index, context, waiting)
     }
 }
 
@@ -108,7 +112,7 @@ pub(super) fn leave_out<I: Index>(
     state: &ReplicaState,
     mut registers: Vec<Register>,
 ) -> Result<Vec<Register>, ReceiveError<I::Error>> {
-    if !index.forgets()? {
+    if !index.forgets()? || sabotaged!(ForgottenTakenIn) {
         return Ok(registers);
     }
     let known = full_knowledge(state);

@@ -6,10 +6,11 @@
 
 use crate::clock::{DRIFT_MAX_MS, WallMs};
 use crate::effect::Effect;
-use crate::id::{Cursor, DeviceId, Dot, Reached};
+use crate::id::{Cursor, DeviceId, Dot};
 use crate::index::{
     CloneSigns, FormerWriter, Index, IndexRead, Named, Register, ReplicaState, Stranger,
 };
+use crate::vector::VersionVector;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -42,6 +43,9 @@ pub(super) fn recognises<I: IndexRead>(
         true => Some(state.number),
         false => former.iter().map(|it| it.last).find(|it| it.writer == head.writer).map(number),
     };
+    if last.is_some() && head.writer != state.writer && sabotaged!(FormerEndless) {
+        return Ok(true);
+    }
     Ok(last.is_some_and(|last| head.number <= last)
         && index.tag(head.number)?.is_none_or(|tag| tag == head.tag))
 }
@@ -54,7 +58,8 @@ fn number(dot: Dot) -> u64 {
 /// greeting. Answers whether that shows that another machine has this device's identity, because
 ///
 /// - no log of this index ended there, and under the present writer the same device named
-///   another end before: somebody else talked to it since; or
+///   another end before, and knows what came up to there: somebody else talked to it since. One
+///   that doesn't know was itself put back to an earlier state; or
 /// - before, it named an earlier end of the same log, which isn't this index's either: whoever
 ///   writes it did so after this index knew of it.
 pub(super) fn heed<I: Index>(
@@ -62,7 +67,7 @@ pub(super) fn heed<I: Index>(
     state: &ReplicaState,
     former: &[FormerWriter],
     device: DeviceId,
-    Reached { head, .. }: Reached,
+    (head, knowledge): (Cursor, &VersionVector),
     now: WallMs,
 ) -> Result<bool, I::Error> {
     let before = index.named(device)?;
@@ -78,11 +83,15 @@ pub(super) fn heed<I: Index>(
     if !is_own && !known {
         index.put_stranger(Stranger { writer: head.writer, noticed: now })?;
     }
-    let Some(before) = before.filter(|before| before.head != head) else { return Ok(false) };
+    let Some(before) = before.filter(|before| before.head != head) else {
+        return Ok(sabotaged!(RestoredIsCopied));
+    };
     let grew = before.head.writer == head.writer
         && before.head.number < head.number
         && !recognises(index, state, former, before.head)?;
-    Ok(before.under == state.writer || grew)
+    let Cursor { writer, number, .. } = before.head;
+    let remembers = knowledge.covers(Dot { writer, number });
+    Ok(((before.under == state.writer && remembers) || grew) && !sabotaged!(CopiesUnnoticed))
 }
 
 /// When another machine made one of these values under this device's identity, if one did: the

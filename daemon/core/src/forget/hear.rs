@@ -5,12 +5,12 @@
 //! in view, and is removed here too; one that was changed where it doesn't know of goes on as a
 //! new object.
 
-use super::{IdKind, Page, entry_dots, inode_dots, is_over};
+use super::{IdKind, Page, inode_dots, is_over};
 use crate::effect::Effect;
 use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, Register};
 use crate::operation::Context;
-use crate::register::Kind;
+use crate::register::{Inode, Kind};
 use crate::transaction::Transaction;
 use crate::vector::VersionVector;
 use crate::view::outlives;
@@ -44,6 +44,9 @@ pub(crate) fn hear<I: Index>(
     let (mut inodes, mut entries) = (Vec::new(), Vec::new());
     for page in pages {
         ear.remember_heard(page, &mut inodes, &mut entries)?;
+    }
+    if sabotaged!(HeardIgnored) {
+        (inodes, entries) = (Vec::new(), Vec::new());
     }
     for id in inodes {
         ear.hear_inode(id)?;
@@ -123,7 +126,7 @@ impl<I: Index> Ear<'_, '_, I> {
             return Ok(());
         }
         let entries = self.transaction.entries_of(id)?;
-        if self.is_known(&Register::Inode(state.inode.clone()), &entries) {
+        if self.is_known(&state.inode, &entries) {
             return self.transaction.remove_here(id);
         }
         for above in self.transaction.renew_inode(id)? {
@@ -132,14 +135,13 @@ impl<I: Index> Ear<'_, '_, I> {
         Ok(())
     }
 
-    /// Whether the other device knows every change of an object.
-    fn is_known(&self, register: &Register, entries: &[EntryState]) -> bool {
-        let mut dots = match register {
-            Register::Inode(inode) => inode_dots(inode),
-            Register::Entry(entry) => entry_dots(entry),
-        };
-        dots.extend(entries.iter().flat_map(|state| entry_dots(&state.entry)));
-        dots.into_iter().all(|dot| self.known.covers(dot))
+    /// Whether the other device knows every change of an object that makes anything of it live. That
+    /// somebody else removed it too, unheard of there, is no reason to keep it.
+    fn is_known(&self, inode: &Inode, entries: &[EntryState]) -> bool {
+        let mut made = inode_dots(inode);
+        made.extend(entries.iter().map(|state| state.entry.place.dot));
+        let is_known = made.into_iter().all(|dot| self.known.covers(dot));
+        (is_known || sabotaged!(ChangedIsRemoved)) && !sabotaged!(KnownComesBack)
     }
 
     /// Has a directory looked at, if it is forgotten: something new is in it.
@@ -190,7 +192,7 @@ impl<I: Index> Ear<'_, '_, I> {
                     fresh.push(child);
                 }
             }
-            let is_known = self.is_known(&Register::Inode(state.inode.clone()), &entries);
+            let is_known = self.is_known(&state.inode, &entries);
             if !fresh.is_empty() || (outlives(first) && !is_known) {
                 let above = self.transaction.renew_directory(id, fresh)?;
                 self.look_above(above)?;

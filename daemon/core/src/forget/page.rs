@@ -113,9 +113,12 @@ impl Page {
     /// The ids, in order.
     pub fn dots(&self) -> impl Iterator<Item = Dot> + '_ {
         let at = self.id;
-        let offsets = (0..PAGE_IDS).map(move |offset| at.first().saturating_add(offset));
-        let dots = offsets.map(move |number| Dot { writer: at.writer, number });
-        dots.filter(|dot| self.contains(*dot))
+        let words = self.bits.iter().zip(0u64..).filter(|(word, _)| **word != 0);
+        let bits = words.flat_map(|(word, nth)| {
+            let set = (0..64).filter(move |bit| word >> bit & 1 == 1);
+            set.map(move |bit| nth * 64 + bit)
+        });
+        bits.map(move |bit| Dot { writer: at.writer, number: at.first().saturating_add(bit) })
     }
 
     /// How many ids it has.

@@ -114,7 +114,8 @@ impl<I: Index> Transaction<'_, I> {
         inode: InodeId,
     ) -> Result<InodeId, I::Error> {
         let id = self.renewed_entry(old.entry.id)?;
-        let place = Place { dot: self.dot(), parent: old.shown_parent, ..old.entry.place.clone() };
+        let fresh = if sabotaged!(RenewedKeepsDots) { old.entry.place.dot } else { self.dot() };
+        let place = Place { dot: fresh, parent: old.shown_parent, ..old.entry.place.clone() };
         let unread = old.entry.unread.clone();
         let entry = Entry { id, inode, place, removal: None, unread };
         self.receive_entry(entry, &mut BTreeSet::new())?;

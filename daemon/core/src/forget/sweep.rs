@@ -56,6 +56,9 @@ pub fn sweep<I: Index>(
     for member in sweep.members {
         // What this device has not heard of yet may still change what was removed.
         let stated = index.stated(*member)?.filter(|stated| own.covers_all(stated));
+        if stated.is_none() && sabotaged!(UnheardCounts) {
+            continue;
+        }
         known = known.zip(stated).map(|(mut known, stated)| {
             known.push(stated);
             known
@@ -83,13 +86,17 @@ struct Broom<'a, 's, I: Index> {
 
 impl<I: Index> Broom<'_, '_, I> {
     fn is_known(&self, dots: &[Dot]) -> bool {
+        if sabotaged!(ForgotTooEarly) {
+            return true;
+        }
         let known = self.known.as_ref();
         known.is_some_and(|all| all.iter().all(|of| dots.iter().all(|dot| of.covers(*dot))))
     }
 
     fn is_old(&self, state: &EntryState) -> bool {
         let removal = state.entry.removal.as_ref();
-        removal.is_some_and(|removal| removal.stamp.hlc.wall() < self.sweep.before)
+        let is_old = |at: WallMs| at < self.sweep.before || sabotaged!(YoungIsForgotten);
+        removal.is_some_and(|removal| is_old(removal.stamp.hlc.wall()))
     }
 
     fn consider_name(&mut self, state: &EntryState) -> Result<(), I::Error> {
@@ -161,11 +168,13 @@ impl<I: Index> Broom<'_, '_, I> {
         let is_whole = |entry: &EntryState| {
             !entry.present && entry.withheld.is_none() && entry.logged != 0 && self.is_old(entry)
         };
-        if state.logged == 0 || !entries.iter().all(is_whole) || (self.sweep.in_use)(id) {
+        let is_open = (self.sweep.in_use)(id) && !sabotaged!(OpenIsForgotten);
+        if state.logged == 0 || !entries.iter().all(is_whole) || is_open {
             return Ok(false);
         }
         let index = &self.transaction.index;
-        if state.inode.kind == Kind::Directory && !index.entries_in(id)?.is_empty() {
+        let is_empty = index.entries_in(id)?.is_empty() || sabotaged!(DirectoriesFirst);
+        if state.inode.kind == Kind::Directory && !is_empty {
             return Ok(false);
         }
         // Of what another device has forgotten only this one's own time counts.

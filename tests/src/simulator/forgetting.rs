@@ -1,0 +1,223 @@
+//! Forgetting in a simulation: what each sweep may let go, and that nothing of it comes back.
+
+use super::replica::{Act, Replica, Saved, saved};
+use crate::memory_index::Mark;
+use kith_core::clock::WallMs;
+use kith_core::exchange::full_knowledge;
+use kith_core::forget::{IdKind, Sweep, Swept, successor, sweep};
+use kith_core::id::{DeviceId, Dot, EntryId, InodeId};
+use kith_core::index::{EntryState, IndexRead, InodeState};
+use kith_core::register::Inode;
+use kith_core::vector::VersionVector;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A slice of a sweep, as who keeps nothing longer than `kept_ms` makes it.
+#[derive(Clone, Copy)]
+pub(super) struct Slice<'a> {
+    /// The other devices of the circle.
+    pub(super) members: &'a [DeviceId],
+    pub(super) kept_ms: u64,
+    pub(super) after: Option<EntryId>,
+    pub(super) limit: usize,
+}
+
+/// An object that a sweep forgot.
+struct Gone {
+    inode: InodeId,
+    /// What people saved in it.
+    saved: BTreeSet<Saved>,
+    /// What the device knew that forgot it.
+    known: VersionVector,
+}
+
+/// What was forgotten in a history, and what was ever known and done.
+#[derive(Default)]
+pub(super) struct Oblivion {
+    gone: Vec<Gone>,
+    /// What each device knew before its disk lost anything.
+    knew: BTreeMap<DeviceId, VersionVector>,
+    registers: u64,
+}
+
+impl Oblivion {
+    /// How many registers went.
+    pub(super) fn registers(&self) -> u64 {
+        self.registers
+    }
+
+    /// Whether somebody forgot what was saved.
+    pub(super) fn has(&self, saved: Saved) -> bool {
+        self.gone.iter().any(|gone| gone.saved.contains(&saved))
+    }
+
+    /// Remembers what a device knows that is about to lose some of it, or its identity.
+    pub(super) fn note_knowledge(&mut self, replica: &Replica) {
+        let Ok(state) = replica.index.state();
+        self.knew.entry(replica.device).or_default().join(&full_knowledge(&state));
+    }
+
+    /// Looks at what a slice did: it let go only what may go, and changed nothing that is shown.
+    pub(super) fn look<'a>(
+        &mut self,
+        replicas: &[&Replica],
+        at: usize,
+        (slice, before, mark): (Slice<'_>, WallMs, Mark),
+        acts: &(impl Iterator<Item = &'a Act> + Clone),
+    ) -> Result<(), String> {
+        let replica = replicas[at];
+        let index = &replica.index;
+        if index.shows_other_than(mark) {
+            return Err(format!("forgetting changed what is shown on {:?}", replica.device));
+        }
+        let shown: BTreeSet<Saved> =
+            index.view().flat_map(|name| replica.shows(name.node)).collect();
+        let known = |device: &DeviceId| {
+            let mut known = self.knew.get(device).cloned().unwrap_or_default();
+            for other in replicas.iter().filter(|other| other.device == *device) {
+                let Ok(state) = other.index.state();
+                known.join(&full_knowledge(&state));
+            }
+            known
+        };
+        let known: Vec<VersionVector> = slice.members.iter().map(known).collect();
+        let knows_all =
+            |dots: &[Dot]| known.iter().all(|known| dots.iter().all(|dot| known.covers(*dot)));
+        for state in index.entries_gone_since(mark) {
+            self.registers += 1;
+            let (id, inode) = (state.entry.id, state.entry.inode);
+            // What another device has forgotten counts no more, whoever would keep it.
+            let heard = |kind, id| index.was_forgotten(mark, kind, id);
+            if heard(IdKind::Entry, id.0) && !heard(IdKind::Inode, inode.0) {
+                continue;
+            }
+            let removal = state.entry.removal.as_ref();
+            let is_old = removal.is_some_and(|removal| removal.stamp.hlc.wall() < before);
+            let is_known = heard(IdKind::Entry, id.0) || knows_all(&entry_dots(state));
+            if !is_old || !is_known {
+                return Err(format!(
+                    "{:?} forgot {id:?} of {inode:?} too early: removed long enough ago {is_old}, \
+                     known to all {is_known}",
+                    replica.device
+                ));
+            }
+        }
+        let Ok(state) = index.state();
+        for InodeState { inode, .. } in index.inodes_gone_since(mark) {
+            self.registers += 1;
+            if replica.handles.iter().any(|handle| handle.inode == inode.id) {
+                return Err(format!("{:?} forgot {:?}, which is open", replica.device, inode.id));
+            }
+            let Ok(inside) = index.entries_in(inode.id);
+            if let Some(child) = inside.first() {
+                return Err(format!("{:?} forgot the directory of {child:?}", replica.device));
+            }
+            let heard = index.was_forgotten(mark, IdKind::Inode, inode.id.0);
+            if !heard && !knows_all(&inode_dots(inode)) {
+                return Err(format!(
+                    "{:?} forgot {:?}, and not all know of it",
+                    replica.device, inode.id
+                ));
+            }
+            let standing = inode.versions.values().flat_map(|version| saved(&version.content));
+            let standing: BTreeSet<Saved> = standing.filter(|it| !shown.contains(it)).collect();
+            let ended = |it: &Saved| acts.clone().any(|act| act.ended.contains(it));
+            if let Some(lost) = standing.iter().find(|it| !ended(it)) {
+                return Err(format!(
+                    "{:?} forgot a version that nobody replaced or removed: {lost:?}",
+                    replica.device
+                ));
+            }
+            let retired = index.retired().filter(|(of, _)| *of == inode.id);
+            let retired = retired.flat_map(|(_, version)| saved(&version.content));
+            let mut all: BTreeSet<Saved> = retired.filter(|it| !shown.contains(it)).collect();
+            all.extend(standing);
+            self.gone.push(Gone { inode: inode.id, saved: all, known: full_knowledge(&state) });
+        }
+        Ok(())
+    }
+
+    /// What was forgotten is shown nowhere, unless somebody did something to it that the device which
+    /// forgot it didn't know of, and that came to the others.
+    pub(super) fn nothing_came_back<'a>(
+        &self,
+        all: impl Iterator<Item = &'a Replica>,
+        healed: &[&Replica],
+    ) -> Result<(), String> {
+        if self.gone.is_empty() {
+            return Ok(());
+        }
+        let mut touches: BTreeMap<Saved, Vec<Dot>> = BTreeMap::new();
+        for (saved, dot) in all.flat_map(|replica| &replica.touches) {
+            touches.entry(*saved).or_default().push(*dot);
+        }
+        let mut known = VersionVector::new();
+        for replica in healed {
+            let Ok(state) = replica.index.state();
+            known.join(&full_knowledge(&state));
+        }
+        let Some(first) = healed.first() else { return Ok(()) };
+        for name in first.index.view() {
+            for it in first.shows(name.node) {
+                let touched = touches.get(&it).map_or(&[][..], Vec::as_slice);
+                let unknown = |gone: &Gone| {
+                    touched.iter().any(|dot| known.covers(*dot) && !gone.known.covers(*dot))
+                };
+                // What was forgotten may have been forgotten on a disk that was lost.
+                let is_over = |gone: &&Gone| {
+                    let Ok(forgotten) = first.index.is_forgotten_inode(gone.inode);
+                    forgotten && gone.saved.contains(&it)
+                };
+                let mut gone = self.gone.iter().filter(is_over);
+                if gone.any(|gone| !unknown(gone)) {
+                    return Err(format!("what was removed and forgotten came back: {name:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Replica {
+    /// Forgets what it can of one slice. Answers also what was removed before when.
+    pub(super) fn sweep(&mut self, now: WallMs, slice: Slice<'_>) -> (Swept, WallMs) {
+        let context = self.context(now);
+        let before = WallMs(context.now.0.saturating_sub(slice.kept_ms));
+        let open: BTreeSet<InodeId> = self.handles.iter().map(|handle| handle.inode).collect();
+        let Slice { members, after, limit, .. } = slice;
+        let in_use = |inode| open.contains(&inode);
+        let what = Sweep { members, before, in_use: &in_use, after, limit };
+        let Ok(swept) = self.transact(|index| sweep(index, context, &what));
+        (swept, before)
+    }
+
+    /// The inode that goes on for one that others have forgotten.
+    pub(super) fn goes_on_as(&self, inode: InodeId) -> InodeId {
+        let Ok(successor) = successor(&self.index, inode);
+        successor
+    }
+
+    /// Notes what people saved in all that was written since `mark`.
+    pub(super) fn note_touches(&mut self, mark: Mark) {
+        let Ok(state) = self.index.state();
+        let dot = Dot { writer: state.writer, number: state.number };
+        let mut touched = BTreeSet::new();
+        for inode in self.index.written_since(mark) {
+            let standing = self.index.held_inode(inode).into_iter();
+            let standing = standing.flat_map(|held| held.inode.versions.values());
+            touched.extend(standing.flat_map(|version| saved(&version.content)));
+        }
+        self.touches.extend(touched.into_iter().map(|it| (it, dot)));
+    }
+}
+
+/// The changes that made an entry's values what they are.
+fn entry_dots(state: &EntryState) -> Vec<Dot> {
+    let removal = state.entry.removal.iter().flat_map(|removal| removal.dots.dots());
+    removal.chain([state.entry.place.dot]).collect()
+}
+
+/// The changes that made an inode's values what they are.
+fn inode_dots(inode: &Inode) -> Vec<Dot> {
+    let versions = inode.versions.keys().copied();
+    versions.chain(inode.parted.dots.dots()).chain([inode.attributes.dot]).collect()
+}
