@@ -288,6 +288,69 @@ fn a_file_that_is_open_goes_on_as_the_new_one() {
 }
 
 #[test]
+fn a_directory_that_something_living_has_its_place_in_is_kept_though_that_is_shown_elsewhere() {
+    let mut all: Vec<Replica> = (0..3).map(|number| Replica::new(number, START)).collect();
+    let one = all[0].create(ROOT, "one", Kind::Directory);
+    let other = all[0].create(ROOT, "other", Kind::Directory);
+    all[0].write(other, "a", 1);
+    settle(&mut all);
+    // Each is moved into the other; the later one is shown in the root, and the other one in that.
+    all[1].now += 10_000;
+    all[0].rename((ROOT, "one"), (other, "one"));
+    all[1].rename((ROOT, "other"), (one, "other"));
+    settle(&mut all);
+    assert_eq!(find(&all[0], ROOT, "other"), other);
+    // An inner removal that settles nothing above it.
+    all[2].remove(other, "one");
+    settle(&mut all);
+    let ids: Vec<DeviceId> = all.iter().map(device).collect();
+    let before = all[0].lines();
+    for (at, replica) in all.iter_mut().enumerate() {
+        let others: Vec<_> = ids.iter().copied().filter(|id| *id != ids[at]).collect();
+        forget(replica, &others);
+        assert_eq!(replica.lines(), before);
+    }
+    settle(&mut all);
+    assert!(all.iter().all(|replica| replica.lines() == before));
+}
+
+#[test]
+fn who_took_the_last_name_is_heard_though_that_name_is_forgotten() {
+    let mut all = three(links);
+    // The third takes one name, and knows of nothing else.
+    all[2].remove(ROOT, "a");
+    // Of the other one nobody but him is told that it was the last.
+    all[0].remove(ROOT, "b");
+    assert_eq!(forget_without_the_third(&mut all), 1);
+    all[2].remove(ROOT, "b");
+    settle(&mut all);
+    for replica in &all {
+        assert!(replica.lines().is_empty(), "{:?}", replica.lines());
+    }
+}
+
+#[test]
+fn that_somebody_else_removed_it_too_keeps_nothing() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    let file = find(&all[0], ROOT, "a");
+    // The first makes a version that reaches the second, and leaves with the file removed.
+    all[0].edit(file, 2);
+    let (one, other) = pair(&mut all);
+    talk(one, other);
+    all[0].remove(ROOT, "a");
+    assert_eq!(forget(&mut all[0], &[]), 2);
+    // The third removed what it had: the second's version lives on until the first is heard.
+    all[2].remove(ROOT, "a");
+    let (left, right) = all.split_at_mut(2);
+    talk(&mut left[1], &mut right[0]);
+    assert_eq!(left[1].lines(), ["a=2"]);
+    settle(&mut all);
+    for replica in &all {
+        assert!(replica.lines().is_empty(), "{:?}", replica.lines());
+    }
+}
+
+#[test]
 fn what_a_device_keeps_others_cannot_shorten() {
     let mut all = three(|one| one.write(ROOT, "a", 1));
     let file = find(&all[0], ROOT, "a");

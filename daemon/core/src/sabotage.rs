@@ -60,7 +60,6 @@ faults! {
     KnownComesBack = "known-comes-back": "What others have forgotten goes on as new, changed or not.";
     WaitingStays = "waiting-stays": "What nobody moved out of something forgotten stays there.";
     RenewedKeepsDots = "renewed-keeps-dots": "A name that goes on as new keeps its old dot.";
-    ForgottenTakenIn = "forgotten-taken-in": "A register that is forgotten is taken in again.";
     ForgottenNotTold = "forgotten-not-told": "Others are not told of what is forgotten.";
     IdentityKeepsWriter = "identity-keeps-writer": "Another identity goes on under the former writer.";
     FormerEndless = "former-endless": "Every place under a former writer counts as one in this log.";
@@ -68,8 +67,6 @@ faults! {
     RestoredIsCopied = "restored-is-copied": "An index that was put back counts as copied.";
     MergedStays = "merged-stays": "Of equal merges of the same all stay.";
     MergedGoesUnseen = "merged-goes-unseen": "A merged version goes though what is in it wasn't seen.";
-    MergedNotParted = "merged-not-parted": "A merged version isn't parted from by who goes on without.";
-    GatheredCoversOthers = "gathered-covers-others": "A gathered version covers other files' numbers.";
     KeptDirectoriesGone = "kept-directories-gone": "What lives in a directory doesn't keep it.";
 }
 

@@ -4,7 +4,7 @@ use super::replica::{Act, Replica, Saved, saved};
 use crate::memory_index::Mark;
 use kith_core::clock::WallMs;
 use kith_core::exchange::full_knowledge;
-use kith_core::forget::{IdKind, Sweep, Swept, successor, sweep};
+use kith_core::forget::{IdKind, Sweep, Swept, renewed, successor, sweep};
 use kith_core::id::{DeviceId, Dot, EntryId, InodeId};
 use kith_core::index::{EntryState, IndexRead, InodeState};
 use kith_core::register::Inode;
@@ -24,6 +24,8 @@ pub(super) struct Slice<'a> {
 /// An object that a sweep forgot.
 struct Gone {
     inode: InodeId,
+    /// Where, and after how many commits there.
+    at: (usize, usize),
     /// What people saved in it.
     saved: BTreeSet<Saved>,
     /// What the device knew that forgot it.
@@ -34,6 +36,8 @@ struct Gone {
 #[derive(Default)]
 pub(super) struct Oblivion {
     gone: Vec<Gone>,
+    /// All that was saved in what anybody ever forgot.
+    saved: BTreeSet<Saved>,
     /// What each device knew before its disk lost anything.
     knew: BTreeMap<DeviceId, VersionVector>,
     registers: u64,
@@ -47,7 +51,12 @@ impl Oblivion {
 
     /// Whether somebody forgot what was saved.
     pub(super) fn has(&self, saved: Saved) -> bool {
-        self.gone.iter().any(|gone| gone.saved.contains(&saved))
+        self.saved.contains(&saved)
+    }
+
+    /// A disk has only so many commits left: what was forgotten in later ones was not.
+    pub(super) fn cut(&mut self, at: usize, commits: usize) {
+        self.gone.retain(|gone| gone.at.0 != at || gone.at.1 <= commits);
     }
 
     /// Remembers what a device knows that is about to lose some of it, or its identity.
@@ -131,7 +140,9 @@ impl Oblivion {
             let retired = retired.flat_map(|(_, version)| saved(&version.content));
             let mut all: BTreeSet<Saved> = retired.filter(|it| !shown.contains(it)).collect();
             all.extend(standing);
-            self.gone.push(Gone { inode: inode.id, saved: all, known: full_knowledge(&state) });
+            self.saved.extend(&all);
+            let at = (at, replica.present().commits);
+            self.gone.push(Gone { inode: inode.id, at, saved: all, known: full_knowledge(&state) });
         }
         Ok(())
     }
@@ -146,9 +157,13 @@ impl Oblivion {
         if self.gone.is_empty() {
             return Ok(());
         }
-        let mut touches: BTreeMap<Saved, Vec<Dot>> = BTreeMap::new();
-        for (saved, dot) in all.flat_map(|replica| &replica.touches) {
-            touches.entry(*saved).or_default().push(*dot);
+        let mut touches: BTreeMap<InodeId, Vec<Dot>> = BTreeMap::new();
+        for (inode, dot) in all.flat_map(|replica| &replica.touches) {
+            // Also of the new one that goes on for it, and for that one.
+            let next = renewed(inode.0);
+            for inode in [inode.0, next, renewed(next), renewed(renewed(next))] {
+                touches.entry(InodeId(inode)).or_default().push(*dot);
+            }
         }
         let mut known = VersionVector::new();
         for replica in healed {
@@ -158,9 +173,10 @@ impl Oblivion {
         let Some(first) = healed.first() else { return Ok(()) };
         for name in first.index.view() {
             for it in first.shows(name.node) {
-                let touched = touches.get(&it).map_or(&[][..], Vec::as_slice);
+                let of_copy = touches.get(&name.node.key());
                 let unknown = |gone: &Gone| {
-                    touched.iter().any(|dot| known.covers(*dot) && !gone.known.covers(*dot))
+                    let touched = touches.get(&gone.inode).into_iter().chain(of_copy);
+                    touched.flatten().any(|dot| known.covers(*dot) && !gone.known.covers(*dot))
                 };
                 // What was forgotten may have been forgotten on a disk that was lost.
                 let is_over = |gone: &&Gone| {
@@ -196,17 +212,12 @@ impl Replica {
         successor
     }
 
-    /// Notes what people saved in all that was written since `mark`.
+    /// Notes of which inodes anything was written since `mark`.
     pub(super) fn note_touches(&mut self, mark: Mark) {
         let Ok(state) = self.index.state();
         let dot = Dot { writer: state.writer, number: state.number };
-        let mut touched = BTreeSet::new();
-        for inode in self.index.written_since(mark) {
-            let standing = self.index.held_inode(inode).into_iter();
-            let standing = standing.flat_map(|held| held.inode.versions.values());
-            touched.extend(standing.flat_map(|version| saved(&version.content)));
-        }
-        self.touches.extend(touched.into_iter().map(|it| (it, dot)));
+        let touched = self.index.written_since(mark).into_iter();
+        self.touches.extend(touched.map(|inode| (inode, dot)));
     }
 }
 

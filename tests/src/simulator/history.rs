@@ -231,8 +231,8 @@ impl History {
                 history.steps.push(Step::Operate { replica, doing, chance });
             }
         }
-        // So many, because what costs nothing where it isn't costs something where it is.
-        if seed % 4 == 1 {
+        // Sweeps and whoever is told of them double what a history costs.
+        if seed % 5 == 1 {
             forgetful::add(&mut history);
         }
         history

@@ -59,12 +59,14 @@ pub(super) struct Replica {
     pub(super) timeline: Timeline,
     pub(super) heard: Heard,
     /// What each operation touched, under the last number that it gave out; if anybody wants to know.
-    pub(super) touches: Vec<(Saved, Dot)>,
+    pub(super) touches: Vec<(InodeId, Dot)>,
     pub(super) keeps_touches: bool,
     author: String,
     commits: Vec<Commit>,
     /// How many commits the disk has for certain.
     durable: usize,
+    /// How many commits there were when it last started.
+    kept: usize,
     /// After how many commits the disk once had everything.
     syncs: Vec<usize>,
     tags: u64,
@@ -91,6 +93,7 @@ impl Replica {
             author,
             commits: Vec::new(),
             durable: 0,
+            kept: 0,
             syncs: vec![0],
             tags: u64::from(number) << 48,
             saves: u64::from(number) << 48,
@@ -125,6 +128,11 @@ impl Replica {
     /// The present, in the order of this replica's commits.
     pub(super) fn present(&self) -> Moment {
         Moment { timeline: self.timeline, commits: self.commits.len() }
+    }
+
+    /// How many commits there were when it last started.
+    pub(super) fn kept_commits(&self) -> usize {
+        self.kept
     }
 
     /// Does one transaction: all of it, or nothing.
@@ -199,7 +207,7 @@ impl Replica {
     /// Takes another identity, with an index that is as it was, or gone, or an older one.
     pub(super) fn become_another(&mut self, device: DeviceId, now: WallMs, back: Back) {
         match back {
-            Back::AsItWas => {}
+            Back::AsItWas => self.kept = self.commits.len(),
             Back::Older { chance } => {
                 let kept = self.older(chance);
                 self.go_back(kept);
@@ -230,6 +238,7 @@ impl Replica {
             self.commits.truncate(kept);
         }
         self.syncs.retain(|at| *at <= kept);
+        self.kept = kept;
         self.durable = kept;
         for (at, commit) in self.commits.iter().enumerate() {
             self.heard.hear(Moment { timeline: commit.timeline, commits: at + 1 });
@@ -242,7 +251,7 @@ impl Replica {
         let Ok(state) = self.index.state();
         self.commits.clear();
         self.syncs = vec![0];
-        self.durable = 0;
+        (self.durable, self.kept) = (0, 0);
         self.heard = Heard::default();
         self.timeline = self.timeline.next();
         self.handles.clear();
@@ -268,6 +277,7 @@ impl Replica {
             author: self.author.clone(),
             commits: Vec::new(),
             durable: 0,
+            kept: 0,
             syncs: vec![0],
             tags: u64::from(number) << 48,
             saves: u64::from(number) << 48,

@@ -255,6 +255,7 @@ impl World {
         }
         let place = &mut self.places[at];
         what(&mut place.replica);
+        self.oblivion.cut(at, place.replica.kept_commits());
         if place.joined {
             // An old disk may be from before.
             place.replica.join();

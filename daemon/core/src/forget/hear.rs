@@ -10,8 +10,8 @@ use crate::effect::Effect;
 use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, Register};
 use crate::operation::Context;
-use crate::register::{Inode, Kind};
-use crate::transaction::Transaction;
+use crate::register::{Inode, Kind, Removal};
+use crate::transaction::{Heard as Written, Transaction};
 use crate::vector::VersionVector;
 use crate::view::outlives;
 use alloc::collections::BTreeSet;
@@ -167,11 +167,34 @@ impl<I: Index> Ear<'_, '_, I> {
                 self.look_above(above)?;
             }
             self.transaction.refresh()?;
+        } else if !state.present {
+            self.pass_on(&state)?;
         }
         self.transaction.purge(inode, false)?;
         let left = self.transaction.index.entry(id)?;
         if left.is_some_and(|left| left.present) {
             self.waiting.insert(inode);
+        }
+        Ok(())
+    }
+
+    /// Has the other names of a file say that a name which is forgotten was taken for the last one
+    /// where the other device doesn't know of it: of that name nobody is told any more.
+    fn pass_on(&mut self, state: &EntryState) -> Result<(), I::Error> {
+        let removal = state.entry.removal.as_ref().filter(|removal| removal.last_link);
+        let Some(last) = removal else { return Ok(()) };
+        if last.dots.dots().all(|dot| self.known.covers(dot)) {
+            return Ok(());
+        }
+        for other in self.transaction.entries_of(state.entry.inode)? {
+            let is_over = self.transaction.index.is_forgotten_entry(other.entry.id)?;
+            let Some(removal) = other.entry.removal.clone().filter(|_| !is_over) else { continue };
+            let dots = VersionVector::from_iter([self.transaction.dot()]);
+            let saw_content = last.saw_content.clone();
+            let removal = Removal { dots, saw_content, last_link: true, ..removal };
+            let mut now = other.clone();
+            Removal::merge_into(&mut now.entry.removal, Some(removal));
+            self.transaction.write_entry(Some(other), now, Written::ByAll)?;
         }
         Ok(())
     }
@@ -183,7 +206,10 @@ impl<I: Index> Ear<'_, '_, I> {
             let entries = self.transaction.entries_of(id)?;
             let Some(first) = entries.first() else { continue };
             let mut fresh = Vec::new();
-            for child in self.transaction.index.entries_in(id)? {
+            let mut inside = self.transaction.index.entries_in(id)?;
+            let cycle = self.transaction.cycle_through(id)?.into_iter().map(|(_, entry)| entry);
+            inside.extend(cycle.filter(|it| it.entry.place.parent == id && it.shown_parent != id));
+            for child in inside {
                 let is_here = child.present || child.entry.outlives_removal();
                 if is_here
                     && !self.known.covers(child.entry.place.dot)

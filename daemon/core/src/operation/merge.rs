@@ -48,9 +48,7 @@ impl<I: Index> Transaction<'_, I> {
         let mut now = (*self.inode(keeper)?.ok_or(OperationError::NotFound)?).clone();
         // Of other files' versions it must say nothing: numbers of this file's would be covered unseen.
         let mut context = VersionVector::new();
-        let others = files.iter().filter(|_| sabotaged!(GatheredCoversOthers));
-        let others = others.flat_map(|file| file.inode.versions.values());
-        for version in now.inode.versions.values().chain(others) {
+        for version in now.inode.versions.values() {
             context.join(&version.context);
             context.include(version.dot);
         }
