@@ -330,6 +330,26 @@ fn who_took_the_last_name_is_heard_though_that_name_is_forgotten() {
 }
 
 #[test]
+fn a_file_that_was_removed_in_a_forgotten_directory_comes_back_with_what_its_remover_did_not_see() {
+    let mut all = three(|one| {
+        one.create(ROOT, "d", Kind::Directory);
+        one.write(ROOT, "a", 1);
+    });
+    all[0].remove(ROOT, "d");
+    assert_eq!(forget_without_the_third(&mut all), 2);
+    let file = find(&all[0], ROOT, "a");
+    all[0].edit(file, 2);
+    let directory = find(&all[2], ROOT, "d");
+    all[2].rename((ROOT, "a"), (directory, "a"));
+    all[2].remove(directory, "a");
+    settle(&mut all);
+    for replica in &all {
+        assert!(replica.lines().iter().any(|line| line.ends_with("a=2")), "{:?}", replica.lines());
+        assert_eq!(replica.lines(), all[0].lines());
+    }
+}
+
+#[test]
 fn that_somebody_else_removed_it_too_keeps_nothing() {
     let mut all = three(|one| one.write(ROOT, "a", 1));
     let file = find(&all[0], ROOT, "a");

@@ -292,6 +292,7 @@ impl Session {
                 } else {
                     receive::receive(index, context, registers)?
                 };
+                self.forgetting.watch(index, &effects)?;
                 if let Some(at) = sign {
                     effects.extend(note_clone(index, at)?);
                 }

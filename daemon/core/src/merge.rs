@@ -146,9 +146,6 @@ impl Inode {
         if self.versions.len() < 2 || !self.versions.values().any(Version::is_merged) {
             return Vec::new();
         }
-        if sabotaged!(MergedStays) {
-            return Vec::new();
-        }
         let latest = self.latest().map(|version| version.dot);
         let mut versions: Vec<&Version> = self.versions.values().collect();
         versions.sort_by_key(|version| core::cmp::Reverse(version.order()));

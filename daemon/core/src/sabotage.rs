@@ -65,7 +65,6 @@ faults! {
     FormerEndless = "former-endless": "Every place under a former writer counts as one in this log.";
     CopiesUnnoticed = "copies-unnoticed": "Somebody else in the peers' words isn't noticed.";
     RestoredIsCopied = "restored-is-copied": "An index that was put back counts as copied.";
-    MergedStays = "merged-stays": "Of equal merges of the same all stay.";
     MergedGoesUnseen = "merged-goes-unseen": "A merged version goes though what is in it wasn't seen.";
     KeptDirectoriesGone = "kept-directories-gone": "What lives in a directory doesn't keep it.";
 }

@@ -7,7 +7,7 @@ use super::watch::{kept_up, lines, view_is_kept_up};
 use super::world::World;
 use kith_core::id::{EntryId, InodeId};
 use kith_core::index::{IndexRead, Shown};
-use kith_core::register::{Entry, Inode};
+use kith_core::register::{Entry, Inode, Version};
 use kith_core::view;
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
@@ -62,7 +62,7 @@ fn check(world: &World) -> Result<(), String> {
         }
     }
     nothing_is_lost(world)?;
-    world.healed().try_for_each(no_merge_stands_twice)?;
+    world.healed().try_for_each(no_merge_outlives_what_follows)?;
     let healed: Vec<&Replica> = world.healed().collect();
     let all = world.places.iter().map(|place| &place.replica);
     world.oblivion.nothing_came_back(all, &healed)
@@ -116,14 +116,17 @@ fn entries(replica: &Replica) -> Vec<&Entry> {
     logged.map(|state| &state.entry).collect()
 }
 
-/// Of what several devices merged of the same, one stands.
-fn no_merge_stands_twice(replica: &Replica) -> Result<(), String> {
+/// No version that a device made of others stands beside a later one that has all that went into it.
+fn no_merge_outlives_what_follows(replica: &Replica) -> Result<(), String> {
     for state in replica.index.inodes().filter(|state| state.inode.versions.len() > 1) {
-        let mut merges = BTreeSet::new();
-        let merged = state.inode.versions.values().filter(|version| version.is_merged());
-        for version in merged {
-            if !merges.insert(&version.parents) {
-                return Err(format!("{:?} has two merges of the same", state.inode.id));
+        let versions = || state.inode.versions.values();
+        for merged in versions().filter(|version| version.is_merged()) {
+            let follows = |other: &&Version| {
+                other.stamp > merged.stamp && other.context.covers_all(&merged.context)
+            };
+            if let Some(later) = versions().find(follows) {
+                let (dot, later) = (merged.dot, later.dot);
+                return Err(format!("{:?} has {dot:?} beside {later:?}", state.inode.id));
             }
         }
     }

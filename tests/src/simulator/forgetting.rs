@@ -174,9 +174,12 @@ impl Oblivion {
         for name in first.index.view() {
             for it in first.shows(name.node) {
                 let of_copy = touches.get(&name.node.key());
+                // What was merged is in several files.
+                let files = self.gone.iter().filter(|gone| gone.saved.contains(&it));
+                let touched = files.filter_map(|gone| touches.get(&gone.inode)).chain(of_copy);
+                let touched: Vec<Dot> = touched.flatten().copied().collect();
                 let unknown = |gone: &Gone| {
-                    let touched = touches.get(&gone.inode).into_iter().chain(of_copy);
-                    touched.flatten().any(|dot| known.covers(*dot) && !gone.known.covers(*dot))
+                    touched.iter().any(|dot| known.covers(*dot) && !gone.known.covers(*dot))
                 };
                 // What was forgotten may have been forgotten on a disk that was lost.
                 let is_over = |gone: &&Gone| {

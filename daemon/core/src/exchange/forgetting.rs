@@ -91,6 +91,29 @@ impl Forgetting {
         Ok(heard.effects)
     }
 
+    /// Looks for what registers brought back to where something forgotten shows it: a file that was
+    /// removed in a forgotten directory and has a version that its remover didn't see.
+    pub(super) fn watch<I: Index>(
+        &mut self,
+        index: &I,
+        effects: &[Effect],
+    ) -> Result<(), I::Error> {
+        if !index.forgets()? {
+            return Ok(());
+        }
+        for effect in effects {
+            let Effect::Name { parent, name } = effect else { continue };
+            let Some(row) = index.shown(*parent, name)? else { continue };
+            if index.is_forgotten_inode(*parent)?
+                || index.is_forgotten_inode(row.node.inode())?
+                || index.is_forgotten_entry(row.entry)?
+            {
+                self.waiting.insert(row.node.inode());
+            }
+        }
+        Ok(())
+    }
+
     /// The peer has told all that it knows: what was left for it to move goes on as new.
     pub(super) fn heard_rest<I: Index>(
         &mut self,

@@ -52,7 +52,9 @@ pub fn sweep<I: Index>(
     let is_all = removed.len() < sweep.limit.max(1);
     let after = removed.last().map(|state| state.entry.id).filter(|_| !is_all);
     let own = full_knowledge(&index.state()?);
-    let mut known = Some(Vec::new());
+    // It may hold changes of which it has not said yet that it knows them. Whoever hears that they are
+    // forgotten would take them for ones that weren't seen.
+    let mut known = Some(alloc::vec![own.clone()]);
     for member in sweep.members {
         // What this device has not heard of yet may still change what was removed.
         let stated = index.stated(*member)?.filter(|stated| own.covers_all(stated));
@@ -78,7 +80,7 @@ pub fn sweep<I: Index>(
 struct Broom<'a, 's, I: Index> {
     transaction: Transaction<'a, I>,
     sweep: &'s Sweep<'s>,
-    /// What each other device has said that it knows. None: one hasn't.
+    /// What this device knows, and what each other one has said that it does. None: one hasn't.
     known: Option<Vec<VersionVector>>,
     over: Over,
     forgotten: usize,
