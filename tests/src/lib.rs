@@ -2,6 +2,7 @@
 
 #[path = "../../fs/tests/access_list/mod.rs"]
 pub mod access_list;
+pub mod bench;
 pub mod binary;
 pub mod circle;
 pub mod conversation;
