@@ -292,6 +292,8 @@ pub enum Outdated {
         parent: Ino,
         /// The name.
         name: EntryName,
+        /// Whether it leads to the same file as before, with other bytes.
+        replaced: bool,
     },
     /// A node's attributes (and a directory's listing), but not its pages.
     Attributes(Ino),
@@ -307,6 +309,9 @@ pub trait Volume: Send + Sync + 'static {
     fn lookup(&self, parent: Ino, name: &EntryName) -> Result<NodeInfo, LookupError>;
     /// The parent of a directory; the root's is itself.
     fn parent(&self, directory: Ino) -> Result<Ino, LookupError>;
+    /// The directory that a directory is in, and its name there. `None` for the root, and for one
+    /// that was removed.
+    fn place(&self, directory: Ino) -> Result<Option<(Ino, EntryName)>, LookupError>;
     /// A node by its number. An open file that lost its last name, or was superseded, is still shown.
     fn info(&self, node: Ino) -> Result<NodeInfo, LookupError>;
     /// Up to `limit` names of a directory after `after`, in the names' byte order.

@@ -291,7 +291,11 @@ fn modes_owners_and_times_are_what_was_set() {
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
         rustix::fs::utimensat(CWD, &path, &times, AtFlags::empty()).unwrap();
         // Told anew by the volume.
-        folder.volume.outdate(Outdated::Name { parent: Ino::ROOT, name: name("a") });
+        folder.volume.outdate(Outdated::Name {
+            parent: Ino::ROOT,
+            name: name("a"),
+            replaced: false,
+        });
         folder.volume.let_call_back();
         let shown = fs::metadata(&path).unwrap();
         assert_eq!((shown.mtime(), shown.mtime_nsec()), (seconds, nanoseconds));

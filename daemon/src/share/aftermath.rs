@@ -53,9 +53,11 @@ pub(crate) fn settle_nodes(
                     }
                 }
                 if !known {
-                    aftermath
-                        .outdated
-                        .push(Outdated::Name { parent: Ino(row.ino), name: name.clone() });
+                    aftermath.outdated.push(Outdated::Name {
+                        parent: Ino(row.ino),
+                        name: name.clone(),
+                        replaced: false,
+                    });
                 }
             }
             Effect::Attributes { key } => {
@@ -126,7 +128,11 @@ fn supersede(
     let (old, _) = tx.renew_node(key, now)?;
     for shown in tx.shown_of(key)? {
         if let Some(parent) = tx.node_of(shown.parent)? {
-            aftermath.outdated.push(Outdated::Name { parent: Ino(parent.ino), name: shown.name });
+            aftermath.outdated.push(Outdated::Name {
+                parent: Ino(parent.ino),
+                name: shown.name,
+                replaced: true,
+            });
         }
     }
     aftermath.outdated.push(Outdated::Attributes(Ino(old)));

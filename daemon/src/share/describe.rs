@@ -119,11 +119,15 @@ impl Share {
     pub(super) fn info_of(&self, ino: Ino) -> Result<NodeInfo, LookupError> {
         self.looking(|snapshot| {
             let (row, state) = find(snapshot, ino)?;
-            let info = self.shown_info(snapshot, &row, &state)?;
+            let mut info = self.shown_info(snapshot, &row, &state)?;
             // Of a directory that was removed here the number is superseded at once.
             let replaced = !row.current && state.inode.kind != Kind::Directory;
             if replaced && self.files.find(ino.0).is_none() {
                 return Err(LookupError::Stale);
+            }
+            if replaced {
+                // The names lead to the node that took its place.
+                info.links = 0;
             }
             Ok(info)
         })

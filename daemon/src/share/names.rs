@@ -39,12 +39,16 @@ impl Share {
     }
 
     pub(super) fn parent_of(&self, ino: Ino) -> Result<Ino, LookupError> {
+        Ok(self.place_of(ino)?.map_or(Ino::ROOT, |(parent, _)| parent))
+    }
+
+    pub(super) fn place_of(&self, ino: Ino) -> Result<Option<(Ino, EntryName)>, LookupError> {
         self.looking(|snapshot| {
             let directory = directory(snapshot, ino)?;
             let shown = snapshot.shown_of(directory).map_err(|error| storage(&error))?;
-            let Some(shown) = shown.first() else { return Ok(Ino::ROOT) };
+            let Some(shown) = shown.into_iter().next() else { return Ok(None) };
             let row = snapshot.node_of(shown.parent).map_err(|error| storage(&error))?;
-            Ok(row.map_or(Ino::ROOT, |row| Ino(row.ino)))
+            Ok(row.map(|row| (Ino(row.ino), shown.name)))
         })
     }
 

@@ -18,6 +18,9 @@ impl Volume for Share {
     fn parent(&self, directory: Ino) -> Result<Ino, LookupError> {
         self.parent_of(directory)
     }
+    fn place(&self, directory: Ino) -> Result<Option<(Ino, EntryName)>, LookupError> {
+        self.place_of(directory)
+    }
     fn info(&self, node: Ino) -> Result<NodeInfo, LookupError> {
         self.info_of(node)
     }

@@ -1,10 +1,11 @@
 //! What the kernel's requests mean to a volume, beyond one call for one request.
 
 use super::acl::{self, List};
-use super::attributes::Ownership;
+use super::attributes::{Ownership, absence};
 use super::errno::name_errno;
 use super::listing::{AFTER_DOT, AFTER_DOT_DOT, Listings, Position};
 use super::sentry::Sentry;
+use super::stage::{self, DISBELIEVED, Shown, Stage};
 use super::waiting::WaitingRoom;
 use super::writers::Writers;
 use crate::volume::{
@@ -55,6 +56,7 @@ pub(super) struct Layer {
     pub(super) syncing: WaitingRoom,
     pub(super) answering: Arc<Answering>,
     pub(super) notifier: Arc<OnceLock<Notifier>>,
+    pub(super) stage: Arc<Stage>,
 }
 
 /// Held while an answer that the kernel will believe is made and given. The thread that calls
@@ -105,6 +107,7 @@ impl Layer {
         ownership: Ownership,
         answering: Arc<Answering>,
         notifier: Arc<OnceLock<Notifier>>,
+        stage: Arc<Stage>,
     ) -> Self {
         Layer {
             volume,
@@ -115,11 +118,45 @@ impl Layer {
             syncing: WaitingRoom::new("kith-sync", SYNCS_MAX),
             answering,
             notifier,
+            stage,
         }
     }
 
     pub(super) fn attributes(&self, info: &NodeInfo) -> FileAttr {
         self.ownership.attributes(info)
+    }
+
+    /// Answers the herald, if it asks for a name that is on the stage, as it wants to be answered.
+    pub(super) fn on_stage(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) -> Option<ReplyEntry> {
+        let attributes = match self.stage.shown(request.pid(), parent, name) {
+            None => return Some(reply),
+            Some(Shown::Absent) => absence(),
+            Some(Shown::Feigned(node)) => stage::attributes(node, self.ownership),
+            Some(Shown::Real(node)) => match self.volume.info(node) {
+                // It is about to lose what the kernel takes for its last name.
+                Ok(info) => FileAttr { nlink: 1, ..self.attributes(&info) },
+                Err(_) => stage::attributes(node, self.ownership),
+            },
+        };
+        reply.entry(&DISBELIEVED, &attributes, GENERATION);
+        None
+    }
+
+    /// Whether it is the herald who asks, for a name that is on the stage.
+    pub(super) fn is_on_stage(&self, request: &Request, parent: INodeNo, name: &OsStr) -> bool {
+        self.stage.shown(request.pid(), parent, name).is_some()
+    }
+
+    /// Makes a feigned node for the herald.
+    pub(super) fn feign(&self, directory: bool, reply: ReplyEntry) {
+        let attributes = stage::attributes(self.stage.feign(directory), self.ownership);
+        reply.entry(&DISBELIEVED, &attributes, GENERATION);
     }
 
     /// Answers with a node that a name now leads to.

@@ -3,6 +3,7 @@
 mod acl;
 mod attributes;
 mod errno;
+mod herald;
 mod layer;
 mod listing;
 mod mount_error;
@@ -12,7 +13,9 @@ mod outdated;
 mod requests;
 mod route;
 mod sentry;
+mod stage;
 mod waiting;
+mod watched;
 mod writers;
 
 pub use mount_error::MountError;

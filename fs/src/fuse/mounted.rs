@@ -1,11 +1,13 @@
 //! A mounted volume, from the mounting to the end of its threads.
 
 use super::attributes::Ownership;
+use super::herald::Herald;
 use super::layer::{Answering, Layer};
 use super::mount_error::MountError;
 use super::mount_table::{self, KIND, Mount};
 use super::outdated;
 use super::route::{Request, Route};
+use super::stage::Stage;
 use crate::volume::Volume;
 use fuser::{Config, Session, SessionACL};
 use rustix::fs::{Mode, OFlags};
@@ -30,6 +32,8 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(1);
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// What the kernel reads ahead, where it lets itself be told.
 const READ_AHEAD_KIB: u32 = 1024;
+/// How many handfuls of news those who watch may be behind.
+const NEWS_MAX: usize = 256;
 
 /// How a volume is mounted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -147,11 +151,13 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
     let (user, group) = options.owner;
     let answering = Arc::new(Answering::default());
     let notifier = Arc::new(OnceLock::new());
+    let stage = Arc::new(Stage::default());
     let layer = Layer::new(
         Arc::clone(&volume),
         Ownership { user, group },
         Arc::clone(&answering),
         Arc::clone(&notifier),
+        Arc::clone(&stage),
     );
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
@@ -177,10 +183,20 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
             place.take_away_lost();
         }
     })?;
+    let (told, news) = mpsc::sync_channel(NEWS_MAX);
+    if let Some(device) = device {
+        let (volume, notifier) = (Arc::clone(&volume), callback.clone());
+        let point = mounted.place.point.clone();
+        let herald = Herald { volume, notifier, stage, point, device };
+        let ending = Arc::clone(&mounted.ending);
+        mounted.spawn("kith-herald", false, move || {
+            herald.tell(&news, || !ending.wanted.load(Ordering::Acquire));
+        })?;
+    }
     let (place, ending) = (mounted.place.clone(), Arc::clone(&mounted.ending));
     mounted.spawn("kith-callback", false, move || {
         let mut lost: Option<Instant> = None;
-        outdated::call_back(volume.as_ref(), &answering, &callback, || {
+        outdated::call_back(volume.as_ref(), &answering, &callback, &told, || {
             if answering.sentry.is_lost() && !ending.is_deaf() {
                 // They end together, unless one panicked: then nobody must be left waiting.
                 if lost.get_or_insert_with(Instant::now).elapsed() > ENDING_PATIENCE {

@@ -8,16 +8,19 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 /// How long the volume is asked to wait at a time; ending takes no longer.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Calls back until the volume closes or `go_on`, which is asked every round, says no.
+/// Calls back until the volume closes or `go_on`, which is asked every round, says no. What was
+/// called back is handed on to whoever tells those who watch, unless that one is far behind.
 pub(super) fn call_back(
     volume: &dyn Volume,
     answering: &Answering,
     notifier: &Notifier,
+    told: &SyncSender<Vec<Outdated>>,
     mut go_on: impl FnMut() -> bool,
 ) {
     while go_on() {
@@ -26,22 +29,23 @@ pub(super) fn call_back(
             continue;
         }
         answering.let_finish();
-        call_back_all(volume, notifier, outdated);
+        call_back_all(volume, notifier, &outdated);
+        let _behind_or_gone = told.try_send(outdated);
     }
 }
 
-fn call_back_all(volume: &dyn Volume, notifier: &Notifier, outdated: Vec<Outdated>) {
+fn call_back_all(volume: &dyn Volume, notifier: &Notifier, outdated: &[Outdated]) {
     let mut listings = BTreeSet::new();
     let mut attributes = BTreeSet::new();
     for what in outdated {
         match what {
-            Outdated::Name { parent, name } => {
+            Outdated::Name { parent, name, .. } => {
                 let name = OsStr::from_bytes(name.as_bytes());
                 called(notifier.inval_entry(INodeNo(parent.0), name));
-                listings.insert(parent);
+                listings.insert(*parent);
             }
             Outdated::Attributes(node) => {
-                attributes.insert(node);
+                attributes.insert(*node);
             }
         }
     }

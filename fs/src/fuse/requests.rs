@@ -1,17 +1,18 @@
 //! The kernel's requests, one method each: decode, call, reply.
 
 use super::acl;
-use super::attributes::{file_type, kind_of_mode, unix_time};
+use super::attributes::{absence, file_type, kind_of_mode, unix_time};
 use super::layer::{
     BELIEVED, GENERATION, Layer, Mode, NAMES_PAGE, NODES_PAGE, access_of, decode, handle, ino,
 };
+use super::stage::{self, DISBELIEVED, is_feigned};
 use crate::volume::{Allocation, FileError, LookupError, NodeChange, Sought, Volume, XattrMode};
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
-    PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags,
+    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use kith_core::register::Kind;
 use std::ffi::OsStr;
@@ -61,28 +62,6 @@ fn sized(value: &[u8], room: u32, reply: ReplyXattr) {
     }
 }
 
-/// What a name that isn't there is answered with: the kernel remembers that it isn't.
-fn absence() -> FileAttr {
-    let never = SystemTime::UNIX_EPOCH;
-    FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: never,
-        mtime: never,
-        ctime: never,
-        crtime: never,
-        kind: FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
-    }
-}
-
 /// The range that a request names, if a file can have it.
 fn within_a_file(offset: u64, len: u64) -> Result<(), Errno> {
     match offset.checked_add(len) {
@@ -126,7 +105,8 @@ impl Filesystem for Layer {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let Some(reply) = self.on_stage(request, parent, name, reply) else { return };
         let _answering = self.answering.begin();
         let found = match decode(name) {
             Ok(name) => self.volume.lookup(ino(parent), &name),
@@ -141,6 +121,9 @@ impl Filesystem for Layer {
     fn forget(&self, _request: &Request, _node: INodeNo, _lookups: u64) {}
 
     fn getattr(&self, _r: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        if is_feigned(node) {
+            return reply.attr(&DISBELIEVED, &stage::attributes(ino(node), self.ownership));
+        }
         let _answering = self.answering.begin();
         match self.volume.info(ino(node)) {
             Ok(info) => reply.attr(&BELIEVED, &self.attributes(&info)),
@@ -166,6 +149,12 @@ impl Filesystem for Layer {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if is_feigned(node) {
+            return reply.attr(&DISBELIEVED, &stage::attributes(ino(node), self.ownership));
+        }
+        if self.stage.is_herald(request.pid()) {
+            return reply.error(Errno::EPERM);
+        }
         let _answering = self.answering.begin();
         let time = |time| match time {
             TimeOrNow::SpecificTime(time) => unix_time(time),
@@ -203,6 +192,9 @@ impl Filesystem for Layer {
         device: u32,
         reply: ReplyEntry,
     ) {
+        if self.is_on_stage(request, parent, name) {
+            return self.feign(false, reply);
+        }
         let _answering = self.answering.begin();
         let made = match kind_of_mode(mode, device) {
             Some(kind) => self.make(request, parent, name, kind, Mode { mode, umask }),
@@ -220,6 +212,9 @@ impl Filesystem for Layer {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        if self.is_on_stage(request, parent, name) {
+            return self.feign(true, reply);
+        }
         let _answering = self.answering.begin();
         let made = self.make(request, parent, name, Kind::Directory, Mode { mode, umask });
         self.entry(made, reply);
@@ -260,7 +255,10 @@ impl Filesystem for Layer {
         self.entry(linked, reply);
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.is_on_stage(request, parent, name) {
+            return reply.ok();
+        }
         empty(decode(name).and_then(|name| Ok(self.volume.unlink(ino(parent), &name)?)), reply);
     }
 
@@ -308,6 +306,13 @@ impl Filesystem for Layer {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if is_feigned(node) {
+            return reply.opened(FileHandle(0), FopenFlags::empty());
+        }
+        if self.stage.is_herald(request.pid()) {
+            // Somebody came between, so that it found the real one. The kernel looks again.
+            return reply.error(Errno::ESTALE);
+        }
         let access = access_of(flags);
         let opened = match self.volume.open(ino(node), access) {
             Ok(opened) => opened,
@@ -397,13 +402,16 @@ impl Filesystem for Layer {
     fn release(
         &self,
         _request: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if is_feigned(node) {
+            return reply.ok();
+        }
         self.writers.released(handle(fh));
         self.volume.release(handle(fh));
         reply.ok();

@@ -307,7 +307,7 @@ impl MemoryVolume {
             state.nodes.get_mut(&old).unwrap().stale = true;
         }
         drop(state);
-        self.outdate(Outdated::Name { parent, name });
+        self.outdate(Outdated::Name { parent, name, replaced: old.is_some() });
         ino
     }
 
@@ -338,6 +338,14 @@ impl Volume for MemoryVolume {
 
     fn parent(&self, directory: Ino) -> Result<Ino, LookupError> {
         Ok(self.state().node(directory)?.parent)
+    }
+
+    fn place(&self, directory: Ino) -> Result<Option<(Ino, EntryName)>, LookupError> {
+        let mut state = self.state();
+        let parent = state.node(directory)?.parent;
+        let names = &state.node(parent)?.names;
+        let name = names.iter().find(|(_, node)| **node == directory);
+        Ok(name.map(|(name, _)| (parent, name.clone())))
     }
 
     fn info(&self, node: Ino) -> Result<NodeInfo, LookupError> {
