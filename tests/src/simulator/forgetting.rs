@@ -101,7 +101,8 @@ impl Oblivion {
             }
             let removal = state.entry.removal.as_ref();
             let is_old = removal.is_some_and(|removal| removal.stamp.hlc.wall() < before);
-            let is_known = heard(IdKind::Entry, id.0) || knows_all(&entry_dots(state));
+            let is_over = heard(IdKind::Entry, id.0) || heard(IdKind::Inode, inode.0);
+            let is_known = is_over || knows_all(&entry_dots(state));
             if !is_old || !is_known {
                 return Err(format!(
                     "{:?} forgot {id:?} of {inode:?} too early: removed long enough ago {is_old}, \
