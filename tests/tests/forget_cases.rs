@@ -329,6 +329,24 @@ fn who_took_the_last_name_is_heard_though_that_name_is_forgotten() {
 }
 
 #[test]
+fn who_took_the_last_name_is_heard_though_a_save_over_the_other_waits() {
+    let mut all = three(links);
+    let draft = all[0].create(ROOT, "draft", Kind::File);
+    all[0].rename((ROOT, "draft"), (ROOT, "b"));
+    // Of the names that are left this is the last one, for him alone.
+    all[0].remove(ROOT, "a");
+    all[2].remove(ROOT, "a");
+    assert_eq!(forget(&mut all[2], &[]), 1);
+    let (left, right) = all.split_at_mut(2);
+    talk(&mut left[0], &mut right[0]);
+    all[0].edit(draft, 9);
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["b=9"]);
+    }
+}
+
+#[test]
 fn a_file_that_was_removed_in_a_forgotten_directory_comes_back_with_what_its_remover_did_not_see() {
     let mut all: Vec<Replica> = (0..2).map(|number| Replica::new(number, START)).collect();
     all[0].create(ROOT, "d", Kind::Directory);

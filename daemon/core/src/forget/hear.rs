@@ -187,14 +187,26 @@ impl<I: Index> Ear<'_, '_, I> {
             return Ok(());
         }
         for other in self.transaction.entries_of(state.entry.inode)? {
-            let is_over = self.transaction.index.is_forgotten_entry(other.entry.id)?;
-            let Some(removal) = other.entry.removal.clone().filter(|_| !is_over) else { continue };
-            let dots = VersionVector::from_iter([self.transaction.dot()]);
-            let saw_content = last.saw_content.clone();
-            let removal = Removal { dots, saw_content, last_link: true, ..removal };
+            if self.transaction.index.is_forgotten_entry(other.entry.id)? {
+                continue;
+            }
             let mut now = other.clone();
-            Removal::merge_into(&mut now.entry.removal, Some(removal));
-            self.transaction.write_entry(Some(other), now, Written::ByAll)?;
+            // One that waits for a file to be published says so once it counts.
+            if let Some((waiting, _)) = &mut now.withheld {
+                waiting.last_link = true;
+                waiting.saw_content.join(&last.saw_content);
+            }
+            let mut heard = Written::Here;
+            if let Some(removal) = other.entry.removal.clone() {
+                let dots = VersionVector::from_iter([self.transaction.dot()]);
+                let saw_content = last.saw_content.clone();
+                let removal = Removal { dots, saw_content, last_link: true, ..removal };
+                Removal::merge_into(&mut now.entry.removal, Some(removal));
+                heard = Written::ByAll;
+            }
+            if now != other {
+                self.transaction.write_entry(Some(other), now, heard)?;
+            }
         }
         Ok(())
     }
