@@ -383,6 +383,9 @@ pub trait Volume: Send + Sync + 'static {
     fn fsync(&self, handle: Handle) -> Result<(), FileError>;
     /// Makes every change of names and attributes so far durable on this device.
     fn sync_names(&self) -> Result<(), StorageError>;
+    /// A program is closing a descriptor of an opening, and waits for the answer. Others may have
+    /// one of the same opening; if not, [`Volume::release`] follows.
+    fn closing(&self, handle: Handle);
     /// Ends an opening. The last writable one publishes the file's new version.
     fn release(&self, handle: Handle);
     /// Reserves, punches or zeroes a range of a file.

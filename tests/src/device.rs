@@ -23,6 +23,9 @@ const LIFE: Duration = Duration::from_secs(600);
 /// How many of the last lines of a log are kept for a failure.
 const LOG_LINES: usize = 400;
 
+/// What stands in the log between two daemons.
+const STARTED: &str = "--- started";
+
 /// An installation of Kith. The daemon is killed and unmounted when it is dropped; if the test
 /// fails, its log is printed.
 #[derive(Debug)]
@@ -163,6 +166,7 @@ impl Device {
         let mut command = self.kith();
         command.arg("daemon").arg("--mount").arg(&self.mount);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.note(STARTED);
         let mut daemon = command.spawn().expect("the daemon can be started");
         for stream in [
             daemon.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
@@ -172,7 +176,6 @@ impl Device {
             let stream = stream.expect("the daemon's output is piped");
             std::thread::spawn(move || follow(stream, &log, &complaints));
         }
-        self.note("--- started");
         self.watch = Some(watch(Pid::from_child(&daemon), &self.name, self.life));
         self.daemon = Some(daemon);
     }
@@ -392,6 +395,13 @@ impl Device {
     pub fn logged(&self, text: &str) -> bool {
         let log = self.log.lock().expect("nothing panics while it notes");
         log.iter().any(|line| line.contains(text))
+    }
+
+    /// The lines that the daemon has logged since it was last started.
+    pub fn lines_since_start(&self) -> Vec<String> {
+        let log = self.log.lock().expect("nothing panics while it notes");
+        let since = log.iter().rev().take_while(|line| *line != STARTED);
+        since.cloned().collect()
     }
 
     /// The lines of the daemon's log that are errors or panics.

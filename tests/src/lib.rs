@@ -7,6 +7,7 @@ pub mod binary;
 pub mod circle;
 pub mod conversation;
 pub mod counted_index;
+pub mod crash;
 pub mod device;
 pub mod exhaustive;
 pub mod folder;

@@ -196,16 +196,94 @@ fn a_daemon_ends_when_asked_whatever_the_network_does() {
 }
 
 #[test]
+fn what_was_fsynced_to_a_file_that_another_device_removed_comes_back() {
+    let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    let path = circle[0].path("notes.txt");
+    fs::write(&path, "before").unwrap();
+    circle.settle();
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    // The next fsync soon after this one publishes nothing.
+    file.write_all(b", during").unwrap();
+    file.sync_all().unwrap();
+    let other = circle[1].path("notes.txt");
+    pulse::until(PATIENCE, "the other device has it", || match fs::read_to_string(&other) {
+        Ok(text) if text == "before, during" => Ok(()),
+        text => Err(format!("{text:?}")),
+    });
+    fs::remove_file(other).unwrap();
+    pulse::until(PATIENCE, "its removal arrives", || match path.exists() {
+        false => Ok(()),
+        true => Err("it is there".into()),
+    });
+    file.write_all(b", after").unwrap();
+    file.sync_all().unwrap();
+    circle[0].kill();
+    drop(file);
+    circle[0].run();
+    circle.settle();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "before, during, after");
+}
+
+#[test]
+fn a_closed_version_outlives_a_file_that_took_its_name_and_was_never_closed() {
+    let Some(mut circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
+    // Whether it is published by then or not.
+    for round in 0..10 {
+        let (name, other) = (circle[0].path(format!("kept {round}")), circle[0].path("draft"));
+        fs::write(&name, "before").unwrap();
+        pulse::until(PATIENCE, "it is published", || {
+            let (share, _) = circle[0].share()?;
+            if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
+        });
+        fs::write(&name, "whole").unwrap();
+        let draft = fs::File::create(&other).unwrap();
+        fs::rename(&other, &name).unwrap();
+        circle[0].kill();
+        drop(draft);
+        circle[0].run();
+        assert_eq!(fs::read_to_string(&name).unwrap(), "whole", "{}", name.display());
+        assert!(!other.exists());
+    }
+}
+
+#[test]
+fn a_file_without_a_name_that_is_still_open_keeps_nobody_waiting() {
+    let Some(circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
+    let path = circle[0].path("scratch");
+    let mut file = fs::File::create(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    file.write_all(b"bytes").unwrap();
+    file.sync_all().unwrap();
+    pulse::until(PATIENCE, "all is said to be in sync", || {
+        let (share, _) = circle[0].share()?;
+        if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
+    });
+    assert_eq!(file.metadata().unwrap().len(), 5);
+}
+
+#[test]
 fn a_stale_mount_of_a_dead_daemon_is_cleaned_up() {
     let Some(mut circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
     let mut file = fs::File::create(circle[0].path("kept.txt")).unwrap();
     file.write_all(b"kept").unwrap();
     file.sync_all().unwrap();
-    drop(file);
+    // A program holds the file open, and works in a directory of the folder.
+    let inside = circle[0].path("inside");
+    fs::create_dir(&inside).unwrap();
+    let mut program = std::process::Command::new("cat");
+    program.current_dir(&inside).stdin(std::process::Stdio::piped());
+    let mut program = program.spawn().unwrap();
     circle[0].kill();
     let stale = fs::read_dir(circle[0].mount());
     assert!(stale.is_err(), "the mount of a dead daemon is dead");
     circle[0].run();
+    assert!(
+        file.write_all(b"more").and_then(|()| file.sync_all()).is_err(),
+        "it is of the dead mount"
+    );
+    assert!(circle[0].path("inside").is_dir());
+    drop(program.stdin.take());
+    assert!(program.wait().unwrap().success());
     pulse::until(PATIENCE, "the file is back", || {
         fs::read_to_string(circle[0].path("kept.txt")).map(drop).map_err(|error| error.to_string())
     });

@@ -205,12 +205,7 @@ impl Share {
     /// Sets the time of an open file: its next version has it, also one that is made for it alone.
     /// A version made past the open file would be one that its next one doesn't know of. Answers
     /// false if the file was closed for good meanwhile.
-    pub(super) fn set_open_mtime(
-        &self,
-        file: &Arc<OpenFile>,
-        mtime: UnixTime,
-        whole: bool,
-    ) -> bool {
+    pub(super) fn set_open_mtime(&self, file: &Arc<OpenFile>, mtime: UnixTime) -> bool {
         {
             let mut state = file.writing();
             if state.mtime == mtime {
@@ -218,9 +213,6 @@ impl Share {
             }
             state.mtime = mtime;
             file.set_dirty(true);
-            if whole {
-                self.note_times(&mut state);
-            }
         }
         if !self.files.is_written(file) && self.files.claim(file) {
             self.queue.push(Arc::clone(file));
@@ -237,12 +229,18 @@ impl Share {
         }
     }
 
-    /// The kernel hands over times when a file is closed, after the bytes, and before the program
-    /// goes on. It says that the file was closed only later, which may be too late. It also hands
-    /// over times now and then of files that are long being written, but hardly of small ones.
-    fn note_times(&self, state: &mut FileState) {
-        if state.overlay.as_ref().map_or(state.fresh, Overlay::is_small) {
-            self.note_whole(state);
+    /// The same when the last program that can write is about to close the file, as far as can be
+    /// seen from here, so that it finds that noted when it goes on. A file that was emptied is
+    /// about to be written by whoever has another descriptor of the same opening, as shells have.
+    pub(super) fn note_closing(&self, handle: Handle) {
+        let Ok((file, access)) = self.files.handle(handle) else { return };
+        if !access.write || !file.is_dirty() {
+            return;
+        }
+        let mut state = file.writing();
+        let size_bytes = state.overlay.as_ref().map_or(0, Overlay::size_bytes);
+        if self.files.writers(&file) == 1 && (size_bytes > 0 || state.fresh) {
+            self.note_whole(&mut state);
         }
     }
 
@@ -251,9 +249,10 @@ impl Share {
             Some(overlay) => Ok(overlay.clone()),
             None => self.store.overlay(state.inode, state.base.clone()),
         };
+        let mtime = state.mtime;
         let noted = overlay.and_then(|overlay| {
             let overlay = state.overlay.insert(overlay);
-            overlay.note_closed(state.mtime)
+            overlay.note_closed(mtime)
         });
         // Then it comes back beside the file.
         if let Err(error) = noted {
@@ -265,7 +264,15 @@ impl Share {
         let (file, _) = self.files.handle(handle)?;
         {
             let _kept = file.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-            let overlay = file.reading().overlay.clone();
+            let overlay = {
+                let mut state = file.writing();
+                if state.overlay.is_none() && state.fresh {
+                    // Of a file without a version its name alone is kept by nothing else.
+                    let overlay = self.store.overlay(state.inode, state.base.clone());
+                    state.overlay = Some(overlay.map_err(|error| storage(&error))?);
+                }
+                state.overlay.clone()
+            };
             if let Some(overlay) = overlay {
                 overlay.sync().map_err(|error| storage(&error))?;
             }

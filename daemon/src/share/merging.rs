@@ -278,6 +278,7 @@ impl Share {
             }
         };
         let cut = self.store.cut_bytes(&merged)?;
+        self.store.flush_bytes()?;
         let mtime = related.versions.iter().map(|(_, version)| version.mtime).max();
         let operation = Operation::Merge {
             inputs: related.versions.iter().map(|(inode, version)| (*inode, version.dot)).collect(),

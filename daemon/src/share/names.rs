@@ -144,6 +144,9 @@ impl Share {
         let ino = self.operate(link, &own, |tx, _| {
             Ok(tx.node_of(node.key())?.expect("a linked node is shown").ino)
         })?;
+        if let Some(file) = self.files.find(ino) {
+            file.set_nameless(false);
+        }
         self.info_of(Ino(ino)).map_err(not_found)
     }
 
@@ -238,8 +241,7 @@ impl Share {
         if let Some(modified) = change.modified
             && of_file
         {
-            // Times that come with a size are of a file that is about to be written.
-            self.set_mtime(ino, modified, change.size_bytes.is_none())?;
+            self.set_mtime(ino, modified)?;
         }
         self.info_of(ino).map_err(not_found)
     }
@@ -258,8 +260,8 @@ impl Share {
     }
 
     /// Sets a file's time of modification: through the open file if it is open, else by a version of
-    /// its own with the same bytes. `whole` says that the file may be as somebody wants to have it.
-    fn set_mtime(&self, ino: Ino, mtime: UnixTime, whole: bool) -> Result<(), ChangeError> {
+    /// its own with the same bytes.
+    fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<(), ChangeError> {
         if let Some(file) = self.files.find(ino.0) {
             let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
             let (row, _) = find(&snapshot, ino).map_err(not_found)?;
@@ -271,7 +273,7 @@ impl Share {
             if row.current && matches!(row.node, Node::Copy { .. }) {
                 self.operate(Operation::Settle { node: row.node }, &[], |_, _| Ok(()))?;
             }
-            if self.set_open_mtime(&file, mtime, whole) {
+            if self.set_open_mtime(&file, mtime) {
                 return Ok(());
             }
         }

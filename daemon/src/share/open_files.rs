@@ -17,6 +17,8 @@ pub(crate) struct OpenFile {
     pub(crate) ino: u64,
     /// Whether anything was changed that no version holds yet.
     dirty: AtomicBool,
+    /// It was to be published, and had no name.
+    nameless: AtomicBool,
     /// Held by an fsync, and by a publication from its transaction until its version is the base:
     /// the one keeps what the other is about to replace.
     pub(crate) keeping: Mutex<()>,
@@ -72,6 +74,9 @@ pub(crate) enum Released {
     Nothing,
     /// A version is to be published.
     Publish(Arc<OpenFile>),
+    /// Nobody writes to it any more, and what was written is to be published once what now is
+    /// being published is.
+    Closed(Arc<OpenFile>),
     /// Nobody needs it any more: it has left the table, and its overlay is to be discarded.
     Done(Arc<OpenFile>),
 }
@@ -90,7 +95,8 @@ impl OpenFile {
         };
         // A new file has a version to publish even if nobody writes to it.
         let dirty = AtomicBool::new(fresh);
-        OpenFile { ino, dirty, keeping: Mutex::default(), state: RwLock::new(state) }
+        let nameless = AtomicBool::new(false);
+        OpenFile { ino, dirty, nameless, keeping: Mutex::default(), state: RwLock::new(state) }
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -99,6 +105,15 @@ impl OpenFile {
 
     pub(crate) fn set_dirty(&self, dirty: bool) {
         self.dirty.store(dirty, Ordering::SeqCst);
+    }
+
+    /// Whether it was found to have no name when it was to be published.
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.nameless.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_nameless(&self, nameless: bool) {
+        self.nameless.store(nameless, Ordering::SeqCst);
     }
 
     /// What reading the file takes: its size, time, and the base if nothing was written.
@@ -177,9 +192,9 @@ impl OpenFiles {
         let slot = table.slots.get_mut(&file.ino).expect("a handle's file is in the table");
         slot.opens -= 1;
         slot.writers -= u32::from(access.write);
-        if slot.writers == 0 && file.is_dirty() && !slot.publishing {
-            slot.publishing = true;
-            return Released::Publish(file);
+        if slot.writers == 0 && file.is_dirty() {
+            let waits = std::mem::replace(&mut slot.publishing, true);
+            return if waits { Released::Closed(file) } else { Released::Publish(file) };
         }
         self.drop_if_done(&mut table, file.ino)
     }
@@ -210,7 +225,12 @@ impl OpenFiles {
 
     /// Whether anybody has the file open for writing.
     pub(crate) fn is_written(&self, file: &OpenFile) -> bool {
-        self.lock().slots.get(&file.ino).is_some_and(|slot| slot.writers > 0)
+        self.writers(file) > 0
+    }
+
+    /// How many openings of the file can write.
+    pub(crate) fn writers(&self, file: &OpenFile) -> u32 {
+        self.lock().slots.get(&file.ino).map_or(0, |slot| slot.writers)
     }
 
     /// Whether anybody has the file open.
@@ -244,9 +264,12 @@ impl OpenFiles {
             .collect()
     }
 
-    /// How many files have changes that no version holds yet, or are being published.
+    /// How many files have changes that no version holds yet, or are being published; without those
+    /// that are to have none, because they lost their names.
     pub(crate) fn pending(&self) -> usize {
-        self.lock().slots.values().filter(|slot| slot.publishing || slot.file.is_dirty()).count()
+        let pending =
+            |slot: &&Slot| slot.publishing || (slot.file.is_dirty() && !slot.file.is_nameless());
+        self.lock().slots.values().filter(pending).count()
     }
 
     fn drop_if_done(&self, table: &mut Table, ino: u64) -> Released {

@@ -122,6 +122,14 @@ struct Candidate {
     cut: Option<(Frozen, Cut)>,
 }
 
+/// Why there is nothing to publish of a file yet.
+enum Unready {
+    /// It is being written, and what there is of it is no version.
+    Written,
+    /// Something failed, or bytes are missing.
+    Failed,
+}
+
 /// What became of one publication.
 enum Published {
     /// The version is there.
@@ -130,6 +138,8 @@ enum Published {
     Nameless,
     /// The file has no name any more, but somebody has it open.
     StillOpen,
+    /// Its name was taken by a file that has no version yet, and may come back.
+    Hidden,
 }
 
 impl Candidate {
@@ -152,7 +162,8 @@ impl Share {
         for file in files {
             match self.prepare(&file) {
                 Ok(candidate) => candidates.push(candidate),
-                Err(()) => self.put_off(&file),
+                Err(Unready::Written) => self.settle_release(self.files.published(&file, true)),
+                Err(Unready::Failed) => self.put_off(&file),
             }
         }
         // One transaction for all; if that fails, one for each, so that no file holds up another.
@@ -168,10 +179,15 @@ impl Share {
     }
 
     /// Freezes a file and cuts what is frozen.
-    fn prepare(&self, file: &Arc<OpenFile>) -> Result<Candidate, ()> {
-        let closed = !self.files.is_written(file);
+    fn prepare(&self, file: &Arc<OpenFile>) -> Result<Candidate, Unready> {
         let (frozen, mut candidate) = {
             let mut state = file.writing();
+            // Somebody may have opened it again since it was closed, and written a part.
+            let as_closed = state.overlay.as_ref().is_some_and(kith_store::Overlay::is_closed);
+            let closed = as_closed || !self.files.is_written(file);
+            if !closed && !state.synced && state.written_at.elapsed() < IDLE_AFTER {
+                return Err(Unready::Written);
+            }
             let candidate = Candidate {
                 file: Arc::clone(file),
                 inode: state.inode,
@@ -198,25 +214,30 @@ impl Share {
                         tracing::warn!(
                             "a changed file waits for bytes that no reachable device has"
                         );
-                        return Err(());
+                        return Err(Unready::Failed);
                     }
                 }
                 // The damaged chunk was dropped, so that the next try finds it absent.
                 Err(CutError::Damaged(chunk)) => {
                     tracing::warn!(%chunk, "a changed file stands on bytes that were damaged on the disk");
                     if Instant::now() >= deadline {
-                        return Err(());
+                        return Err(Unready::Failed);
                     }
                 }
                 Err(CutError::Store(error)) => {
                     storage(&error);
-                    return Err(());
+                    return Err(Unready::Failed);
                 }
             }
         }
     }
 
     fn commit_candidates(&self, candidates: &[Candidate]) -> Result<(), WriteError> {
+        // A version takes the place of another, or of another file: its bytes must not be lost where
+        // that is not.
+        if candidates.iter().any(|candidate| candidate.cut.is_some()) {
+            self.store.flush_bytes()?;
+        }
         let kept: Vec<_> = candidates
             .iter()
             .map(|candidate| candidate.file.keeping.lock().unwrap_or_else(PoisonError::into_inner))
@@ -231,7 +252,7 @@ impl Share {
                 let bytes = candidate.content().size_bytes;
                 self.events.send(Happening::FilePublished { share: self.name.clone(), bytes });
             }
-            let again = !matches!(published, Published::StillOpen);
+            let again = !matches!(published, Published::StillOpen | Published::Hidden);
             self.settle_release(self.files.published(&candidate.file, again));
         }
         Ok(())
@@ -269,7 +290,11 @@ impl Share {
                 }
             }
             // Whoever still has it open goes on reading what was written.
-            Published::StillOpen => file.set_dirty(true),
+            Published::StillOpen => {
+                file.set_nameless(true);
+                file.set_dirty(true);
+            }
+            Published::Hidden => file.set_dirty(true),
             Published::Nameless => {
                 discard(&mut state.overlay);
                 file.set_dirty(false);
@@ -285,6 +310,7 @@ impl Share {
                 self.note_closed(&file);
                 self.queue.push(file);
             }
+            Released::Closed(file) => self.note_closed(&file),
             Released::Done(file) => discard(&mut file.writing().overlay),
         }
     }
@@ -299,7 +325,8 @@ impl Share {
     /// published before. Called every few seconds.
     pub(crate) fn publish_idle(&self) {
         for file in self.files.dirty() {
-            let due = {
+            // Nothing can be published of what has no name, until it is closed or gets one.
+            let due = !file.is_nameless() && {
                 let state = file.writing();
                 let since_published = state.published_at.map_or(Duration::MAX, |at| at.elapsed());
                 !self.files.is_written(&file)
@@ -385,6 +412,9 @@ fn nameless(
         return Ok(Published::StillOpen);
     }
     let inode = candidate.inode;
+    if tx.entries_of(inode)?.iter().any(|entry| entry.withheld.is_some()) {
+        return Ok(Published::Hidden);
+    }
     let withheld = tx.inode(inode)?.is_some_and(|state| state.inode.is_withheld());
     if withheld {
         effects.extend(operation::apply(tx, context(), Operation::Abandon { inode })?.effects);

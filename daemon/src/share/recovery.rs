@@ -6,11 +6,12 @@ use kith_core::content::Content;
 use kith_core::effect::Effect;
 use kith_core::id::InodeId;
 use kith_core::index::{IndexRead, Shown};
-use kith_core::operation::{self, Operation};
-use kith_core::register::{Kind, Mark};
+use kith_core::operation::{self, Operation, OperationError};
+use kith_core::register::{Kind, Mark, Removal};
 use kith_core::vector::VersionVector;
 use kith_core::view::time_of_day;
 use kith_store::{Base, CutError, Recovered, Transaction};
+use std::collections::BTreeSet;
 
 /// How many names are tried for a file that comes back beside another.
 const ORDINALS_MAX: u32 = 10_000;
@@ -30,47 +31,75 @@ impl Share {
     /// Deals with what the last stop left behind. Called before anybody reads or writes.
     pub(crate) fn recover(&self) -> Result<Recovery, WriteError> {
         let mut recovery = Recovery::default();
-        for left in self.store.recovered()? {
-            let frozen = left.overlay.freeze();
-            let cut = match self.store.cut(&frozen) {
-                Ok(cut) => cut,
-                Err(CutError::Absent(_) | CutError::Damaged(_)) => {
-                    left.overlay.keep(is_whole(&left))?;
-                    recovery.waiting += 1;
-                    continue;
-                }
-                Err(CutError::Store(error)) => {
-                    tracing::error!(cause = %kith_error_chain(&error), "unpublished changes can't be read");
-                    recovery.waiting += 1;
-                    continue;
-                }
-            };
-            let content = cut.content.clone();
-            let whole = self.commit(&Origin::Elsewhere, |tx| {
-                let names = tx.shown_of(left.owner)?;
-                Ok::<_, WriteError>(match names.first() {
-                    // What had lost its last name dies.
-                    None => (None, Vec::new()),
-                    Some(_) if is_published(tx, &left, &content)? => (None, Vec::new()),
-                    Some(_) if is_whole(&left) => (Some(true), republish(tx, &left, content)?),
-                    Some(name) => (Some(false), put_beside(tx, name, content)?),
-                })
-            })?;
-            match whole {
-                Some(true) => recovery.published += 1,
-                Some(false) => recovery.beside += 1,
-                None => {}
+        let (shown, hidden): (Vec<_>, Vec<_>) = {
+            let snapshot = self.store.snapshot()?;
+            let mut left = Vec::new();
+            for it in self.store.recovered()? {
+                let is_shown = !snapshot.shown_of(it.owner)?.is_empty();
+                left.push((is_shown, it));
             }
-            drop(cut);
-            left.overlay.discard()?;
+            left.into_iter().partition(|(is_shown, _)| *is_shown)
+        };
+        for (_, left) in shown {
+            self.recover_one(&left, &mut recovery)?;
         }
-        for inode in self.store.withheld()? {
+        // Then names come back that were taken by files which have no version, and only then it is
+        // seen which of the rest have none.
+        let hidden_owners: BTreeSet<_> = hidden.iter().map(|(_, left)| left.owner).collect();
+        self.withdraw(|inode| !hidden_owners.contains(&inode))?;
+        for (_, left) in hidden {
+            self.recover_one(&left, &mut recovery)?;
+        }
+        self.withdraw(|_| true)?;
+        Ok(recovery)
+    }
+
+    /// Takes the names from files that have no version.
+    fn withdraw(&self, which: impl Fn(InodeId) -> bool) -> Result<(), WriteError> {
+        for inode in self.store.withheld()?.into_iter().filter(|inode| which(*inode)) {
             self.commit(&Origin::Elsewhere, |tx| {
                 let applied = operation::apply(tx, context(), Operation::Withdraw { inode })?;
                 Ok::<_, WriteError>(((), applied.effects))
             })?;
         }
-        Ok(recovery)
+        Ok(())
+    }
+
+    fn recover_one(&self, left: &Recovered, recovery: &mut Recovery) -> Result<(), WriteError> {
+        let frozen = left.overlay.freeze();
+        let cut = match self.store.cut(&frozen) {
+            Ok(cut) => cut,
+            Err(CutError::Absent(_) | CutError::Damaged(_)) => {
+                left.overlay.keep(is_whole(left))?;
+                recovery.waiting += 1;
+                return Ok(());
+            }
+            Err(CutError::Store(error)) => {
+                tracing::error!(cause = %kith_error_chain(&error), "unpublished changes can't be read");
+                recovery.waiting += 1;
+                return Ok(());
+            }
+        };
+        let content = cut.content.clone();
+        self.store.flush_bytes()?;
+        let whole = self.commit(&Origin::Elsewhere, |tx| {
+            let names = tx.shown_of(left.owner)?;
+            Ok::<_, WriteError>(match names.first() {
+                None => (None, bring_back(tx, left, content)?),
+                Some(_) if is_published(tx, left, &content)? => (None, Vec::new()),
+                Some(_) if is_whole(left) => (Some(true), republish(tx, left, content)?),
+                // Nothing was written yet to a file that was emptied.
+                Some(_) if content.size_bytes == 0 => (None, Vec::new()),
+                Some(name) => (Some(false), put_beside(tx, name, content)?),
+            })
+        })?;
+        match whole {
+            Some(true) => recovery.published += 1,
+            Some(false) => recovery.beside += 1,
+            None => {}
+        }
+        drop(cut);
+        Ok(left.overlay.discard()?)
     }
 }
 
@@ -106,6 +135,32 @@ fn republish(
         mark: if left.closed.is_some() { Mark::Closed } else { Mark::Synced },
     };
     Ok(operation::apply(tx, context(), publish)?.effects)
+}
+
+/// What had lost its last name dies if it was here that it was removed. Whoever removed it
+/// elsewhere didn't know of what was written here, which brings it back.
+fn bring_back(
+    tx: &mut Transaction<'_>,
+    left: &Recovered,
+    content: Content,
+) -> Result<Vec<Effect>, WriteError> {
+    let mut own: Vec<_> = tx.former_writers()?.iter().map(|former| former.last.writer).collect();
+    own.push(tx.state()?.writer);
+    let here = |removal: &Removal| {
+        removal.last_link && own.iter().any(|writer| removal.dots.number(*writer) > 0)
+    };
+    let entries = tx.entries_of(left.owner)?;
+    let removals = entries.iter().flat_map(|state| {
+        let waiting = state.withheld.as_ref().map(|(removal, _)| removal);
+        state.entry.removal.as_ref().into_iter().chain(waiting)
+    });
+    if !is_whole(left) || removals.into_iter().any(here) {
+        return Ok(Vec::new());
+    }
+    match republish(tx, left, content) {
+        Err(WriteError::Operation(OperationError::NotFound)) => Ok(Vec::new()),
+        published => published,
+    }
 }
 
 fn put_beside(

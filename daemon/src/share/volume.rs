@@ -105,6 +105,9 @@ impl Volume for Share {
     fn fsync(&self, handle: Handle) -> Result<(), FileError> {
         self.sync_file(handle)
     }
+    fn closing(&self, handle: Handle) {
+        self.note_closing(handle);
+    }
     fn sync_names(&self) -> Result<(), StorageError> {
         self.store.sync().map_err(|error| super::storage(&error))
     }

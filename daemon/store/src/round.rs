@@ -54,6 +54,24 @@ impl Rounds {
     }
 }
 
+impl Rounds {
+    /// Runs a part of a sync by itself. If it fails, no sync after it promises anything.
+    pub(crate) fn part(
+        &self,
+        sync: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let state = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state().failed {
+            return Err(StoreError::SyncFailed);
+        }
+        let synced = sync();
+        if synced.is_err() {
+            state().failed = true;
+        }
+        synced
+    }
+}
+
 enum Outcome {
     Durable,
     Nothing,
@@ -114,6 +132,11 @@ mod tests {
             let later = rounds.reach(ticket, || 3, || Ok(()));
             assert!(matches!(later, Err(StoreError::SyncFailed)));
         }
+        let rounds = Rounds::default();
+        rounds.part(|| Ok(())).unwrap();
+        assert!(matches!(rounds.part(|| Err(failure())), Err(StoreError::Io(_))));
+        assert!(matches!(rounds.part(|| Ok(())), Err(StoreError::SyncFailed)));
+        assert!(matches!(rounds.reach(1, || 1, || Ok(())), Err(StoreError::SyncFailed)));
     }
 
     #[test]

@@ -155,6 +155,16 @@ impl Store {
         )
     }
 
+    /// Returns once all bytes are on the disk that were stored before the call, though nothing of
+    /// the index is. What then names them names nothing that a power cut may take, however
+    /// much of the index it leaves.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub fn flush_bytes(&self) -> Result<(), StoreError> {
+        self.inner.rounds.part(|| self.inner.bytes.flush_segments())
+    }
+
     /// Up to `limit` shown versions that lack bytes, of those whose order is above `after`.
     ///
     /// # Errors

@@ -388,15 +388,18 @@ impl Filesystem for Layer {
     fn flush(
         &self,
         _request: &Request,
-        _node: INodeNo,
-        _fh: FileHandle,
+        node: INodeNo,
+        fh: FileHandle,
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        // The kernel has written back what it held and knows of every error; it then stops asking,
-        // which saves a request at each close. FOPEN_NOFLUSH, which says the same of one handle,
-        // has no effect with the writeback cache.
-        reply.error(Errno::ENOSYS);
+        // The kernel has written back what it held. It could be made to stop asking, which would
+        // save a request at each close; but nothing else tells a close, while the program still waits
+        // for it, from another's reading or a syncfs.
+        if self.writers.are_on(ino(node)) {
+            self.volume.closing(handle(fh));
+        }
+        reply.ok();
     }
 
     fn release(

@@ -586,6 +586,8 @@ impl Volume for MemoryVolume {
         Ok(())
     }
 
+    fn closing(&self, _handle: Handle) {}
+
     fn fsync(&self, handle: Handle) -> Result<(), FileError> {
         let state = self.called("fsync");
         if state.handles.contains_key(&handle) { Ok(()) } else { Err(FileError::BadHandle) }

@@ -128,6 +128,12 @@ impl Bytes {
         Ok(())
     }
 
+    /// Makes all bytes durable that were stored before the call, and records nothing of it.
+    pub(crate) fn flush_segments(&self) -> Result<(), StoreError> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        written.into_keys().try_for_each(|segment| self.files.sync(segment))
+    }
+
     /// Moves overlays on to the present spill log, if another has just been ended. To be called
     /// while no overlay is locked.
     fn follow_spill(&self) -> Result<(), StoreError> {

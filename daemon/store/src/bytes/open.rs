@@ -303,7 +303,8 @@ impl Store {
         let mut all = Vec::new();
         for recovered in recovered.into_values() {
             // What was published as it is, but for the note of it.
-            if recovered.closed.is_none() && !recovered.overlay.is_changed() {
+            let first = recovered.synced && recovered.overlay.shared.state().is_first();
+            if recovered.closed.is_none() && !first && !recovered.overlay.is_changed() {
                 recovered.overlay.discard()?;
             } else {
                 all.push(recovered);

@@ -117,6 +117,12 @@ impl State {
             || self.base_bytes != self.size_bytes
     }
 
+    /// Whether it is of a file that has never had a version: its being there is a change too.
+    pub(crate) fn is_first(&self) -> bool {
+        let Base { content, context, parents } = &*self.base;
+        content.size_bytes == 0 && parents.is_empty() && context.dots().next().is_none()
+    }
+
     fn edited(&mut self) {
         self.closed = None;
         self.unsynced = true;
@@ -587,7 +593,7 @@ impl Overlay {
             }
             let (entry, edits, epoch) = (state.entry(), state.edits, state.epoch);
             // What is published needs no state of its own.
-            let published = !state.is_changed() && !state.kept;
+            let published = !state.is_changed() && !state.kept && !state.is_first();
             drop(state);
             if published {
                 return self.synced(edits, epoch);
@@ -681,7 +687,7 @@ impl Overlay {
         state.frozen = None;
         state.epoch += 1;
         state.unsynced = true;
-        if state.extents.is_empty() && state.size_bytes == state.base_bytes {
+        if !state.is_changed() {
             state.kept = false;
         }
         state.publishing = None;

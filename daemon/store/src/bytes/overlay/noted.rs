@@ -60,11 +60,10 @@ impl Overlay {
         self.shared.note(&mut state, Some(Record::Closed(mtime)))
     }
 
-    /// Whether all that was written is in memory.
+    /// Whether nothing was changed since it was noted that nobody writes to the file.
     #[must_use]
-    pub fn is_small(&self) -> bool {
-        let state = self.shared.state();
-        state.staging.is_none() && state.extents.staging().is_empty()
+    pub fn is_closed(&self) -> bool {
+        self.shared.state().closed.is_some()
     }
 }
 
@@ -86,7 +85,8 @@ impl Transaction<'_> {
             frozen.overlay.note(&mut state, Some(Record::Publishing(publishing)))?;
         }
         let base_bytes = base.content.size_bytes.min(state.least_bytes);
-        if newer.is_empty() && state.staging.is_none() && state.size_bytes == base_bytes {
+        let whole = state.size_bytes == base_bytes && base_bytes == base.content.size_bytes;
+        if newer.is_empty() && state.staging.is_none() && whole {
             return table::delete_overlay(self.sql(), frozen.overlay.id);
         }
         let entry =

@@ -217,3 +217,36 @@ fn discarded_staging_files_are_removed() {
     overlay_with(&scratch.store, b"something to sync").sync().unwrap();
     assert_eq!(data_files(&scratch).len(), 0);
 }
+
+#[test]
+fn what_was_cut_off_and_fsynced_while_a_version_was_published_stays_cut_off() {
+    for len in [0, 1000] {
+        let scratch = Scratch::new();
+        let overlay = overlay_with(&scratch.store, &noise(1, 40_000));
+        let frozen = overlay.freeze();
+        let cut = scratch.store.cut(&frozen).unwrap();
+        overlay.truncate(len).unwrap();
+        overlay.sync().unwrap();
+        let next = base(cut.content.clone());
+        scratch.store.write(|transaction| transaction.overlay_published(&frozen, &next)).unwrap();
+        overlay.rebase(next);
+        drop((overlay, frozen, cut));
+        let scratch = scratch.rebooted();
+        let all = scratch.store.recovered().unwrap();
+        let [recovered] = &all[..] else { panic!("{} are left", all.len()) };
+        assert!(recovered.synced);
+        assert_eq!(recovered.overlay.size_bytes(), len);
+    }
+}
+
+#[test]
+fn an_fsynced_file_without_a_version_comes_back_though_it_is_empty() {
+    let scratch = Scratch::new();
+    let none = Base { parents: Vec::new(), ..base(Content::empty()) };
+    scratch.store.overlay(InodeId(dot(7)), none).unwrap().sync().unwrap();
+    let scratch = scratch.rebooted();
+    let all = scratch.store.recovered().unwrap();
+    let [recovered] = &all[..] else { panic!("{} are left", all.len()) };
+    assert!(recovered.synced);
+    assert_eq!((recovered.owner, recovered.overlay.size_bytes()), (InodeId(dot(7)), 0));
+}
