@@ -7,7 +7,7 @@ use kith_core::index::{IndexRead, Node};
 use kith_core::operation::Operation;
 use kith_core::register::Kind;
 use kith_tests::replicas::{Replica, name};
-use kith_tests::village::{device, forget, forget_before, hear_only, settle, talk};
+use kith_tests::village::{device, forget, forget_before, settle, talk};
 
 const ROOT: InodeId = InodeId::ROOT;
 const START: u64 = 1_700_000_000_000;
@@ -384,28 +384,6 @@ fn that_somebody_else_removed_it_too_keeps_nothing() {
     settle(&mut all);
     for replica in &all {
         assert!(replica.lines().is_empty(), "{:?}", replica.lines());
-    }
-}
-
-#[test]
-fn who_only_heard_what_is_forgotten_passes_on_what_was_known_of_it() {
-    let mut all = three(|one| one.write(ROOT, "a", 1));
-    all[0].remove(ROOT, "a");
-    assert!(forget_without_the_third(&mut all) > 0);
-    let mut new = Replica::new(3, START);
-    hear_only(&mut new, &mut all[1]);
-    // Of two files that are there, it knows neither; but who forgot one knew all of that.
-    all[2].write(ROOT, "b", 2);
-    talk(&mut new, &mut all[2]);
-    all.push(new);
-    for replica in &all[2..] {
-        assert!(replica.index.shown(ROOT, &name("a")).unwrap().is_none());
-        assert!(replica.index.shown(ROOT, &name("b")).unwrap().is_some());
-    }
-    settle(&mut all);
-    for replica in &all {
-        assert_eq!(replica.index.view().count(), 1);
-        assert_eq!(replica.index.stated(device(replica)).unwrap(), None, "it knows all of it now");
     }
 }
 

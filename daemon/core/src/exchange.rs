@@ -332,13 +332,11 @@ impl Session {
                 }
                 Ok(Vec::new())
             }
-            Message::Forgotten { pages, last, knowledge, heard } => {
+            Message::Forgotten { pages, last, knowledge } => {
                 let (device, peer) = self.greeted()?;
                 peer.learn(&knowledge)?;
                 forgetting::note_statement(index, device, &knowledge, false)?;
-                let mut known = knowledge;
-                heard.into_iter().for_each(|heard| known.join(&heard));
-                Ok(self.forgetting.hear(index, context, pages, last, &known)?)
+                Ok(self.forgetting.hear(index, context, pages, last, &knowledge)?)
             }
             Message::Announce { .. } => {
                 self.greeted()?;

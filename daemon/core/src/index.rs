@@ -233,8 +233,7 @@ pub trait IndexRead {
     fn inodes_on(&self, page: PageId) -> Result<Vec<InodeId>, Self::Error>;
     /// The entries whose ids a page spans, in their order.
     fn entries_on(&self, page: PageId) -> Result<Vec<EntryId>, Self::Error>;
-    /// What a device has said that it knows, when this one knew all of that too; and of this device
-    /// itself, what those knew of whom it heard what is forgotten, while it doesn't know all of that.
+    /// What a device has said that it knows, when this one knew all of that too.
     fn stated(&self, device: DeviceId) -> Result<Option<VersionVector>, Self::Error>;
 
     /// Whether an inode's id is forgotten.

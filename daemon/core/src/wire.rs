@@ -106,8 +106,6 @@ pub enum Message {
         last: bool,
         /// What the sender knows, its own changes included.
         knowledge: VersionVector,
-        /// What those knew of whom the sender heard of pages, if it doesn't know all of that yet.
-        heard: Option<VersionVector>,
     },
     /// How the sender is doing. It needs no answer.
     Status {
@@ -252,16 +250,15 @@ fn write_message(writer: &mut Writer, message: &Message) {
             });
             fields.end();
         }
-        Message::Forgotten { pages, last, knowledge, heard } => {
+        Message::Forgotten { pages, last, knowledge } => {
             writer.uint(FORGOTTEN);
-            let mut fields = writer.fields(3 + usize::from(heard.is_some()), &none);
+            let mut fields = writer.fields(3, &none);
             fields.field(1, |writer| {
                 writer.array(pages.len());
                 pages.iter().for_each(|page| write_page(writer, page));
             });
             fields.field(2, |writer| writer.bool(*last));
             fields.field(3, |writer| write_vector(writer, knowledge));
-            fields.optional(4, heard.as_ref(), write_vector);
             fields.end();
         }
         Message::Announce { chunks } => {
@@ -447,7 +444,7 @@ fn read_page(decoder: &mut Decoder<'_>) -> Result<Page, DecodeError> {
 }
 
 fn read_forgotten(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
-    let (mut last, mut knowledge, mut heard) = (None, None, None);
+    let (mut last, mut knowledge) = (None, None);
     let mut pages = Vec::new();
     read_fields(decoder, "forgotten ids", |number, decoder| {
         match number {
@@ -458,7 +455,6 @@ fn read_forgotten(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
             }
             2 => last = Some(decoder.bool()?),
             3 => knowledge = Some(read_vector(decoder)?),
-            4 => heard = Some(read_vector(decoder)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -467,7 +463,6 @@ fn read_forgotten(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
         pages,
         last: need(last, "whether more ids follow")?,
         knowledge: need(knowledge, "knowledge")?,
-        heard,
     })
 }
 

@@ -6,7 +6,6 @@
 //! hears first.
 
 use super::{ProtocolError, ReceiveError, dots, full_knowledge};
-use crate::codec::WRITERS_MAX;
 use crate::effect::Effect;
 use crate::forget::{self, Page};
 use crate::id::{DeviceId, InodeId};
@@ -71,12 +70,10 @@ impl Forgetting {
         self.is_all_told |= last;
         let pages = if sabotaged!(ForgottenNotTold) { Vec::new() } else { pages };
         let pages = pages.into_iter().map(|(_, page)| page).collect();
-        let knowledge = full_knowledge(state);
-        let heard = index.stated(state.device)?.filter(|heard| !knowledge.covers_all(heard));
-        Ok(Some(Message::Forgotten { pages, last, knowledge, heard }))
+        Ok(Some(Message::Forgotten { pages, last, knowledge: full_knowledge(state) }))
     }
 
-    /// Takes in what the peer has told, which itself or others knew what `known` covers.
+    /// Takes in what the peer has told.
     pub(super) fn hear<I: Index>(
         &mut self,
         index: &mut I,
@@ -90,7 +87,6 @@ impl Forgetting {
             return Ok(Vec::new());
         }
         let heard = forget::hear(index, context, pages, known)?;
-        note_heard(index, known)?;
         self.waiting.extend(heard.waiting);
         Ok(heard.effects)
     }
@@ -124,31 +120,12 @@ impl Forgetting {
         index: &mut I,
         context: Context,
     ) -> Result<Vec<Effect>, I::Error> {
-        if index.forgets()? {
-            note_heard(index, &VersionVector::new())?;
-        }
         let waiting = core::mem::take(&mut self.waiting);
         if waiting.is_empty() || sabotaged!(WaitingStays) {
             return Ok(Vec::new());
         }
         forget::take_up(index, context, waiting)
     }
-}
-
-/// Remembers what was known by those of whom pages were heard, for as long as this device doesn't know
-/// all of it: whoever hears the pages from here is to see by that what they saw. It stands where a
-/// device's own statement would.
-fn note_heard<I: Index>(index: &mut I, known: &VersionVector) -> Result<(), I::Error> {
-    let state = index.state()?;
-    let before = index.stated(state.device)?;
-    let mut heard = before.clone().unwrap_or_default();
-    heard.join(known);
-    let is_news = heard.len() <= WRITERS_MAX && !full_knowledge(&state).covers_all(&heard);
-    let heard = Some(heard).filter(|_| is_news);
-    if heard != before {
-        index.put_stated(state.device, heard.as_ref())?;
-    }
-    Ok(())
 }
 
 /// What is left of a batch without registers of which this device knows everything, and that it
