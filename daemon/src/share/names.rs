@@ -17,7 +17,10 @@ use kith_fs::volume::{
 };
 use kith_store::{Base, NodeRead, Store, StoreError, Transaction};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+/// How long a rename waits for what it replaces to become a version.
+const REPLACED_PATIENCE: Duration = Duration::from_secs(1);
 /// The most bytes that all extended attributes of a node take together, names included.
 const XATTRS_MAX_BYTES: usize = 128 << 10;
 
@@ -181,6 +184,11 @@ impl Share {
             Renaming::NoReplace => RenameMode::NoReplace,
             Renaming::Exchange => RenameMode::Exchange,
         };
+        if mode == RenameMode::Replace && self.is_withheld(&from)? && self.is_withheld(&to)? {
+            // What was closed there is to be a version before a file without one takes its name:
+            // that one may never get any, and the other has to be there then.
+            self.queue.drained(Instant::now() + REPLACED_PATIENCE);
+        }
         let own = [from.clone(), to.clone()];
         let rename = Operation::Rename { from: from.clone(), to, mode };
         let renamed = self.commit(&Origin::Mount(&own), |tx| {
@@ -198,6 +206,12 @@ impl Share {
             Ok::<_, WriteError>(((), applied.effects))
         });
         Ok(renamed?)
+    }
+
+    /// Whether a name leads to a file without a version.
+    fn is_withheld(&self, at: &(InodeId, EntryName)) -> Result<bool, WriteError> {
+        let found = self.store.snapshot()?.look_up(at.0, &at.1)?;
+        Ok(found.is_some_and(|(.., state)| state.inode.is_withheld()))
     }
 
     pub(super) fn change_node(

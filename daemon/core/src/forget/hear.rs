@@ -141,7 +141,10 @@ impl<I: Index> Ear<'_, '_, I> {
         let mut made = inode_dots(inode);
         made.extend(entries.iter().map(|state| state.entry.place.dot));
         let is_known = made.into_iter().all(|dot| self.known.covers(dot));
-        (is_known || sabotaged!(ChangedIsRemoved)) && !sabotaged!(KnownComesBack)
+        if sabotaged!(KnownComesBack) {
+            return false;
+        }
+        is_known || sabotaged!(ChangedIsRemoved)
     }
 
     /// Has a directory looked at, if it is forgotten: something new is in it.
