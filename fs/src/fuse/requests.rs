@@ -295,7 +295,7 @@ impl Filesystem for Layer {
         match self.create(request, parent, name, Mode { mode, umask }, flags) {
             Ok((info, opened, access)) => {
                 if access.write {
-                    self.writers.opened(opened, info.ino);
+                    self.writers.opened(opened, info.ino, request.pid());
                 }
                 let attributes = self.attributes(&info);
                 let flags = FopenFlags::FOPEN_KEEP_CACHE;
@@ -326,7 +326,7 @@ impl Filesystem for Layer {
             }
         }
         if access.write {
-            self.writers.opened(opened, ino(node));
+            self.writers.opened(opened, ino(node), request.pid());
         }
         // The pages of a node are changed through this mount only: a version from elsewhere is
         // another node.
@@ -387,8 +387,8 @@ impl Filesystem for Layer {
 
     fn flush(
         &self,
-        _request: &Request,
-        node: INodeNo,
+        request: &Request,
+        _node: INodeNo,
         fh: FileHandle,
         _owner: LockOwner,
         reply: ReplyEmpty,
@@ -396,7 +396,7 @@ impl Filesystem for Layer {
         // The kernel has written back what it held. It could be made to stop asking, which would
         // save a request at each close; but nothing else tells a close, while the program still waits
         // for it, from another's reading or a syncfs.
-        if self.writers.are_on(ino(node)) {
+        if self.writers.is_closed_by_opener(handle(fh), request.pid()) {
             self.volume.closing(handle(fh));
         }
         reply.ok();
