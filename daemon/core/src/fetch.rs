@@ -3,7 +3,8 @@
 //! Pure: the driver says what happened and when, and asks for the [`next`](FetchPlan::next)
 //! requests. A source that is up may have any chunk until it says that it hasn't. What a program
 //! waits for comes first, then what comes after it, then everything else, the rarest first.
-//! Requests without progress are given up and asked of another source.
+//! Requests without progress are given up and asked of another source. What a source denied is asked of
+//! it again when it announces it, and after [`DENIED_MS`] in any case.
 //!
 //! Bounded: [`WANTED_MAX`] chunks, [`SOURCES_MAX`] sources, and what is in flight from each.
 
@@ -30,6 +31,9 @@ pub const FOREGROUND_EXTRA_REQUESTS: usize = 32;
 pub const STALL_MS: u64 = 10_000;
 /// A request that a program waits for, without progress for so long, is given up.
 pub const FOREGROUND_STALL_MS: u64 = 3_000;
+/// A denial counts no longer than this, and perhaps less: a source announces what it denied when it
+/// gets it from elsewhere, not when it makes it itself, and doesn't remember all that it denied.
+pub const DENIED_MS: u64 = 60_000;
 /// A source that sent wrong bytes isn't asked again for so long.
 pub const WRONG_PAUSE_MS: u64 = 10 * 60 * 1000;
 
@@ -92,6 +96,8 @@ struct Wanted {
     flights: Vec<RequestId>,
     /// The sources that said they don't have it.
     absent: BTreeSet<DeviceId>,
+    /// The sources that announced it while they were asked for it: their answer may be older.
+    announced: BTreeSet<DeviceId>,
     /// Sources that let a request for it lapse. They come again when there is no other.
     slow: BTreeSet<DeviceId>,
     /// Its place in the queues, if it waits there.
@@ -128,6 +134,8 @@ pub struct FetchPlan {
     flights: BTreeMap<RequestId, Flight>,
     orders: u64,
     requests: u64,
+    /// When all denials lapse.
+    denied_until_ms: u64,
 }
 
 impl FetchPlan {
@@ -157,6 +165,7 @@ impl FetchPlan {
                     order: self.orders,
                     flights: Vec::new(),
                     absent: BTreeSet::new(),
+                    announced: BTreeSet::new(),
                     slow: BTreeSet::new(),
                     rank: None,
                 };
@@ -226,6 +235,7 @@ impl FetchPlan {
         self.sources.remove(&device);
         let mut changed = Vec::new();
         for (chunk, wanted) in &mut self.wanted {
+            wanted.announced.remove(&device);
             // Where others were passed over for this one, it may be their turn again.
             if wanted.absent.remove(&device) || !wanted.slow.is_empty() {
                 wanted.slow.remove(&device);
@@ -240,10 +250,11 @@ impl FetchPlan {
     /// anything that it didn't deny.
     pub fn announced(&mut self, device: DeviceId, chunks: &[ChunkId]) {
         for chunk in chunks {
-            if let Some(wanted) = self.wanted.get_mut(chunk)
-                && wanted.absent.remove(&device)
-            {
+            let Some(wanted) = self.wanted.get_mut(chunk) else { continue };
+            if wanted.absent.remove(&device) {
                 self.requeue(*chunk);
+            } else if wanted.flights.iter().any(|id| self.flights[id].source == device) {
+                wanted.announced.insert(device);
             }
         }
     }
@@ -263,7 +274,9 @@ impl FetchPlan {
         let Some(source) = self.flights.get(&request).map(|flight| flight.source) else { return };
         self.settle(request, chunk);
         if let Some(wanted) = self.wanted.get_mut(&chunk) {
-            wanted.absent.insert(source);
+            if !wanted.announced.remove(&source) {
+                wanted.absent.insert(source);
+            }
             self.requeue(chunk);
         }
         self.end_if_done(request);
@@ -300,14 +313,29 @@ impl FetchPlan {
     }
 
     /// Gives up the requests that made no progress for too long, and answers them: their streams
-    /// are to be closed.
+    /// are to be closed. Lets denials lapse.
     pub fn expire(&mut self, now_ms: u64) -> Vec<RequestId> {
+        if now_ms >= self.denied_until_ms {
+            self.denied_until_ms = now_ms + DENIED_MS;
+            self.let_denials_lapse();
+        }
         let due = self.flights.iter().filter(|(_, flight)| flight.deadline_ms <= now_ms);
         let due: Vec<RequestId> = due.map(|(id, _)| *id).collect();
         for request in &due {
             self.failed(now_ms, *request);
         }
         due
+    }
+
+    fn let_denials_lapse(&mut self) {
+        let denied = self.wanted.iter_mut().filter(|(_, wanted)| !wanted.absent.is_empty());
+        let denied: Vec<ChunkId> = denied
+            .map(|(chunk, wanted)| {
+                wanted.absent.clear();
+                *chunk
+            })
+            .collect();
+        denied.into_iter().for_each(|chunk| self.requeue(chunk));
     }
 
     /// When to call [`expire`](Self::expire) and [`next`](Self::next) again if nothing else
@@ -317,7 +345,9 @@ impl FetchPlan {
         let deadlines = self.flights.values().map(|flight| flight.deadline_ms);
         let waiting = self.sources.values().filter(|source| !source.queue.is_empty());
         let pauses = waiting.map(|source| source.paused_until_ms).filter(|until| *until > now_ms);
-        deadlines.chain(pauses).min()
+        let is_any_denied = self.wanted.values().any(|wanted| !wanted.absent.is_empty());
+        let denials = is_any_denied.then_some(self.denied_until_ms);
+        deadlines.chain(pauses).chain(denials).min()
     }
 
     /// What is to be asked now. Counts as asked from here on.
@@ -353,6 +383,7 @@ impl FetchPlan {
             self.take_out(chunk);
             let wanted = self.wanted.get_mut(&chunk).expect("what is queued is wanted");
             wanted.flights.push(id);
+            wanted.announced.remove(&device);
         }
         let source = self.sources.get_mut(&device).expect("it was just looked at");
         source.requests.insert(id);

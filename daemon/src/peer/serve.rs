@@ -39,7 +39,7 @@ pub(super) enum ServeError {
 /// Reads a request and answers it, chunk by chunk, each verified before it leaves.
 pub(super) async fn answer(
     share: &Arc<Share>,
-    peer: &Peer,
+    peer: &Arc<Peer>,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), ServeError> {
@@ -56,18 +56,16 @@ pub(super) async fn answer(
             next += 1;
         }
         let wanted: Vec<(ChunkId, u32)> = request.chunks[from..next].to_vec();
-        let share = Arc::clone(share);
+        let (share, peer) = (Arc::clone(share), Arc::clone(peer));
         let found = tokio::task::spawn_blocking(move || {
-            wanted.iter().map(|(chunk, _)| share.store.chunk(*chunk)).collect::<Result<Vec<_>, _>>()
+            let found = wanted.iter().map(|(chunk, _)| find(&share, &peer, *chunk));
+            found.collect::<Result<Vec<_>, _>>()
         });
         let found = found.await.map_err(|error| ServeError::Broken(error.to_string()))??;
         for (offset, bytes) in found.into_iter().enumerate() {
             let place = from + offset;
-            let (chunk, len_bytes) = request.chunks[place];
+            let (_, len_bytes) = request.chunks[place];
             let bytes = bytes.filter(|bytes| bytes.len() == len_bytes as usize);
-            if bytes.is_none() {
-                peer.asked_in_vain(chunk);
-            }
             let index = u16::try_from(place).expect("a request has at most 512 chunks");
             let head = FetchHead { index, len_bytes: bytes.as_ref().map(|_| len_bytes) };
             let broken = |error: quinn::WriteError| ServeError::Broken(error.to_string());
@@ -78,6 +76,17 @@ pub(super) async fn answer(
         }
     }
     send.finish().map_err(|error| ServeError::Broken(error.to_string()))
+}
+
+/// A chunk's bytes, or `None` and a note that they are to be announced.
+fn find(share: &Share, peer: &Peer, chunk: ChunkId) -> Result<Option<Vec<u8>>, StoreError> {
+    let found = share.store.chunk(chunk)?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    // What arrives between two looks is announced, or found by the second.
+    peer.asked_in_vain(chunk);
+    share.store.chunk(chunk)
 }
 
 async fn read_request(recv: &mut RecvStream) -> Result<FetchRequest, ServeError> {

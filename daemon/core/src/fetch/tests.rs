@@ -136,6 +136,33 @@ fn what_all_sources_deny_is_hopeless_until_one_announces_it() {
 }
 
 #[test]
+fn what_a_source_announces_before_its_older_denial_arrives_is_asked_of_it_again() {
+    let mut plan = plan(1);
+    plan.want(chunk(1), 10, Background);
+    let first = plan.next(0).remove(0);
+    plan.announced(source(1), &[chunk(1)]);
+    plan.absent(first.id, chunk(1));
+    let second = plan.next(0).remove(0);
+    // It announced it once.
+    plan.absent(second.id, chunk(1));
+    assert_eq!(plan.next(0), []);
+}
+
+#[test]
+fn a_denial_lapses() {
+    let mut plan = plan(1);
+    plan.expire(0);
+    plan.want(chunk(1), 10, Background);
+    let request = plan.next(0).remove(0);
+    plan.absent(request.id, chunk(1));
+    assert_eq!(plan.wake_ms(1), Some(DENIED_MS));
+    for (now_ms, asked) in [(DENIED_MS - 1, 0), (DENIED_MS, 1)] {
+        plan.expire(now_ms);
+        assert_eq!(plan.next(now_ms).len(), asked, "after {now_ms} ms");
+    }
+}
+
+#[test]
 fn a_request_without_progress_goes_to_another_source() {
     let mut plan = plan(2);
     plan.want(chunk(1), 10, Background);
