@@ -97,6 +97,29 @@ impl Share {
         }
     }
 
+    /// The same for one node, described by a glance at the index. What the open file knows better
+    /// is added after it: whoever writes to a file may wait for the index.
+    pub(super) fn glancing(
+        &self,
+        mut look: impl FnMut(&Snapshot) -> Result<NodeInfo, LookupError>,
+    ) -> Result<NodeInfo, LookupError> {
+        loop {
+            let epoch = self.files.epoch();
+            let glance = self.store.glance().map_err(|error| storage(&error))?;
+            let mut seen = look(&glance);
+            drop(glance);
+            if let Ok(info) = &mut seen
+                && info.kind == Kind::File
+                && let Some(file) = self.files.find(info.ino.0)
+            {
+                overlay(info, &file);
+            }
+            if self.files.epoch() == epoch {
+                return seen;
+            }
+        }
+    }
+
     /// A node of a snapshot as `stat` shows it.
     pub(super) fn shown_info(
         &self,
@@ -117,21 +140,25 @@ impl Share {
     /// removed one, as a pipe that is open, or by `O_PATH`, asks for it, and no path leads to it.
     /// But a file that got another number, while nobody had it open, must be looked up again.
     pub(super) fn info_of(&self, ino: Ino) -> Result<NodeInfo, LookupError> {
-        self.looking(|snapshot| {
-            let (row, state) = find(snapshot, ino)?;
-            let mut info = self.shown_info(snapshot, &row, &state)?;
-            // Of a directory that was removed here the number is superseded at once.
-            let replaced = !row.current && state.inode.kind != Kind::Directory;
-            if replaced && self.files.find(ino.0).is_none() {
-                return Err(LookupError::Stale);
-            }
-            if replaced {
+        self.glancing(|glance| {
+            let (row, state) = find(glance, ino)?;
+            let mut info = describe(glance, &row, &state).map_err(|error| storage(&error))?;
+            if is_replaced(&row, &state.inode.kind) {
+                if self.files.find(ino.0).is_none() {
+                    return Err(LookupError::Stale);
+                }
                 // The names lead to the node that took its place.
                 info.links = 0;
             }
             Ok(info)
         })
     }
+}
+
+/// Whether the names lead to another node that took this one's place.
+pub(super) fn is_replaced(row: &NodeRow, kind: &Kind) -> bool {
+    // Of a directory that was removed here the number is superseded at once.
+    !row.current && *kind != Kind::Directory
 }
 
 /// A node's row and register.

@@ -1,6 +1,6 @@
 //! Names and attributes: what `ls`, `mkdir`, `mv`, `rm`, `chmod` and `setfattr` come to.
 
-use super::describe::{describe, directory, find, version_of};
+use super::describe::{describe, directory, find, is_replaced, version_of};
 use super::open_files::OpenFile;
 use super::{Origin, Share, WriteError, context, now, storage};
 use kith_core::content::Content;
@@ -15,7 +15,7 @@ use kith_fs::volume::{
     Access, ChangeError, Handle, Ino, Listed, LookupError, NewNode, NodeChange, NodeInfo, Renaming,
     Room, StorageError, XattrError, XattrMode,
 };
-use kith_store::{Base, NodeRead, Store, StoreError, Transaction};
+use kith_store::{Base, NodeRead, NodeRow, Store, StoreError, Transaction};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -33,11 +33,11 @@ impl Share {
         parent: Ino,
         name: &EntryName,
     ) -> Result<NodeInfo, LookupError> {
-        self.looking(|snapshot| {
-            let parent = directory(snapshot, parent)?;
-            let found = snapshot.look_up(parent, name).map_err(|error| storage(&error))?;
+        self.glancing(|glance| {
+            let parent = directory(glance, parent)?;
+            let found = glance.look_up(parent, name).map_err(|error| storage(&error))?;
             let (_, row, state) = found.ok_or(LookupError::NotFound)?;
-            self.shown_info(snapshot, &row, &state)
+            describe(glance, &row, &state).map_err(|error| storage(&error).into())
         })
     }
 
@@ -83,14 +83,19 @@ impl Share {
 
     /// The directory's id, for a change in it.
     fn parent_id(&self, ino: Ino) -> Result<InodeId, ChangeError> {
-        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
-        directory(&snapshot, ino).map_err(not_found)
+        let glance = self.store.glance().map_err(|error| storage(&error))?;
+        directory(&glance, ino).map_err(not_found)
     }
 
     fn node_id(&self, ino: Ino) -> Result<Node, ChangeError> {
-        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
-        let (row, _) = find(&snapshot, ino).map_err(not_found)?;
-        Ok(row.node)
+        self.found(ino).map(|(row, _)| row.node)
+    }
+
+    /// A node's row, and what kind of node it is.
+    fn found(&self, ino: Ino) -> Result<(NodeRow, Kind), ChangeError> {
+        let glance = self.store.glance().map_err(|error| storage(&error))?;
+        let (row, state) = find(&glance, ino).map_err(not_found)?;
+        Ok((row, state.inode.kind))
     }
 
     pub(super) fn make_node(
@@ -230,8 +235,11 @@ impl Share {
     }
 
     fn change_present(&self, ino: Ino, change: &NodeChange) -> Result<NodeInfo, ChangeError> {
-        let node = self.node_id(ino)?;
-        let kind = self.info_of(ino).map_err(not_found)?.kind;
+        let (row, kind) = self.found(ino)?;
+        if is_replaced(&row, &kind) && self.files.find(ino.0).is_none() {
+            return Err(ChangeError::Stale);
+        }
+        let node = row.node;
         if let Some(size_bytes) = change.size_bytes {
             self.resize(ino, size_bytes)?;
         }
@@ -277,9 +285,9 @@ impl Share {
     /// its own with the same bytes.
     fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<(), ChangeError> {
         if let Some(file) = self.files.find(ino.0) {
-            let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
-            let (row, _) = find(&snapshot, ino).map_err(not_found)?;
-            drop(snapshot);
+            let glance = self.store.glance().map_err(|error| storage(&error))?;
+            let (row, _) = find(&glance, ino).map_err(not_found)?;
+            drop(glance);
             if !row.current && !file.is_dirty() {
                 // The kernel hands over times of what was superseded; nobody looks for them.
                 return Ok(());
@@ -319,8 +327,8 @@ impl Share {
     }
 
     pub(super) fn xattrs_of(&self, ino: Ino) -> Result<Xattrs, XattrError> {
-        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
-        let (_, state) = find(&snapshot, ino).map_err(xattr_lookup)?;
+        let glance = self.store.glance().map_err(|error| storage(&error))?;
+        let (_, state) = find(&glance, ino).map_err(xattr_lookup)?;
         Ok(state.inode.attributes.xattrs)
     }
 

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 const SMALL_MAX_BYTES: u64 = 4 << 20;
 /// How many small files one transaction publishes at most.
 const BATCH_MAX: usize = 64;
+/// How long after a batch of small files the next one begins, unless it is full: many that come one
+/// after the other then share a transaction, and one that comes alone waits for nothing.
+const BATCH_EVERY: Duration = Duration::from_millis(10);
 /// How long a publication waits for bytes of its base from other devices before it is put off.
 const BASE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a file that was never fsynced goes unwritten before it is published though it is open.
@@ -28,6 +31,8 @@ const IDLE_AFTER: Duration = Duration::from_secs(60);
 pub(crate) struct PublishQueue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
+    /// Told of when a batch is full that is still being gathered.
+    full: Condvar,
 }
 
 #[derive(Default)]
@@ -36,6 +41,10 @@ struct Waiting {
     large: VecDeque<Arc<OpenFile>>,
     busy: usize,
     closed: bool,
+    /// A publisher lets small files gather.
+    gathering: bool,
+    /// When the last batch of small files began.
+    began: Option<Instant>,
 }
 
 /// Which of the two queues a publisher serves.
@@ -56,6 +65,12 @@ impl PublishQueue {
         let mut waiting = self.lock();
         if small {
             waiting.small.push_back(file);
+            if waiting.gathering {
+                if waiting.small.len() >= BATCH_MAX {
+                    self.full.notify_all();
+                }
+                return;
+            }
         } else {
             waiting.large.push_back(file);
         }
@@ -67,6 +82,23 @@ impl PublishQueue {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.arrived.notify_all();
+        self.full.notify_all();
+    }
+
+    /// Waits for more small files, if the last batch of them began just now.
+    fn gather<'a>(&self, mut waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        let left = |waiting: &Waiting| {
+            let since = waiting.began.map_or(BATCH_EVERY, |began| began.elapsed());
+            BATCH_EVERY.saturating_sub(since)
+        };
+        waiting.gathering = true;
+        while waiting.small.len() < BATCH_MAX && !waiting.closed && !left(&waiting).is_zero() {
+            let left = left(&waiting);
+            (waiting, _) =
+                self.full.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.gathering = false;
+        waiting
     }
 
     fn next(&self, size: Size) -> Option<Vec<Arc<OpenFile>>> {
@@ -79,6 +111,10 @@ impl PublishQueue {
         };
         let mut waiting = self.lock();
         loop {
+            if size == Size::Small && !waiting.small.is_empty() {
+                waiting = self.gather(waiting);
+                waiting.began = Some(Instant::now());
+            }
             let files = pick(&mut waiting);
             if !files.is_empty() {
                 waiting.busy += 1;

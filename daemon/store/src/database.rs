@@ -9,10 +9,11 @@ use rusqlite_migration::{M, Migrations};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::File;
 use std::io::Read;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// "Kith", big-endian: tells `file` and other programs whose database this is.
@@ -43,7 +44,7 @@ const LOG_KEPT_BYTES: i64 = 16 << 20;
 
 /// An opened index: one connection that writes, and a few that read.
 pub(crate) struct Database {
-    writer: Mutex<Handle>,
+    writer: Arc<Slot>,
     readers: Mutex<Vec<Handle>>,
     path: PathBuf,
     log: OwnedFd,
@@ -52,6 +53,54 @@ pub(crate) struct Database {
     closed: AtomicBool,
     /// Held, and with it the directory, until the end.
     _lock: OwnedFd,
+}
+
+/// The place of the connection that writes: empty while somebody has it.
+pub(crate) struct Slot {
+    place: Mutex<Option<Handle>>,
+    freed: Condvar,
+}
+
+/// The connection that writes, for as long as this lives.
+pub(crate) struct Writing {
+    /// Only `drop` takes it.
+    handle: Option<Handle>,
+    slot: Arc<Slot>,
+}
+
+impl Slot {
+    fn new(handle: Handle) -> Self {
+        Slot { place: Mutex::new(Some(handle)), freed: Condvar::new() }
+    }
+
+    fn take(self: &Arc<Self>) -> Writing {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self
+            .freed
+            .wait_while(place, |place| place.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        Writing { handle: place.take(), slot: Arc::clone(self) }
+    }
+
+    fn try_take(self: &Arc<Self>) -> Option<Writing> {
+        let handle = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        handle.map(|handle| Writing { handle: Some(handle), slot: Arc::clone(self) })
+    }
+}
+
+impl Deref for Writing {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        self.handle.as_ref().expect("the connection is there until the guard is dropped")
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        *self.slot.place.lock().unwrap_or_else(PoisonError::into_inner) = self.handle.take();
+        self.slot.freed.notify_one();
+    }
 }
 
 /// What was found when a database was opened.
@@ -87,10 +136,25 @@ impl Database {
     }
 
     /// The connection that writes, for as long as the guard lives.
-    pub(crate) fn writer(&self) -> Result<MutexGuard<'_, Handle>, StoreError> {
+    pub(crate) fn writer(&self) -> Result<Writing, StoreError> {
         // A panic inside of a transaction leaves it open; the next one to begin undoes it.
-        let handle = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = self.writer.take();
         if self.closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(handle) }
+    }
+
+    /// The connection that writes, for a short look at what is committed, if nobody has it. Its
+    /// pages are in memory, while every other connection's are out of date after each commit.
+    pub(crate) fn idle_writer(&self) -> Result<Option<Writing>, StoreError> {
+        let Some(handle) = self.writer.try_take() else { return Ok(None) };
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        if !handle.sql().is_autocommit() {
+            // A panic left its transaction open.
+            handle.rollback();
+        }
+        handle.run("BEGIN", [])?;
+        Ok(Some(handle))
     }
 
     /// Counts a commit. Called while the writer is still held.
@@ -195,7 +259,7 @@ impl Opening<'_> {
         let other = connect(&path, READER_CACHE_KIB).map_err(|cause| self.refused(cause))?;
         let checkpointer = Checkpointer::start(other).map_err(|cause| self.failed(cause))?;
         let database = Database {
-            writer: Mutex::new(Handle::new(sql)),
+            writer: Arc::new(Slot::new(Handle::new(sql))),
             readers: Mutex::default(),
             path,
             log,

@@ -138,6 +138,16 @@ impl Store {
         Snapshot::begin(&self.inner.database)
     }
 
+    /// The same for a short look, which costs less: through the connection that writes, unless
+    /// somebody is writing. Until it is dropped nobody can write, so it is for a few rows; whoever
+    /// has it must not write himself, and wait for nothing.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn glance(&self) -> Result<Snapshot, StoreError> {
+        Snapshot::glance(&self.inner.database)
+    }
+
     /// Returns once everything that was committed before the call is on the disk: the bytes first,
     /// then the index that names them. Callers at the same time share one sync.
     ///

@@ -1,5 +1,6 @@
 //! A file of the share that is being written: what was changed, over the version it is based on.
 
+mod flow;
 mod noted;
 
 use super::ReadError;
@@ -93,6 +94,8 @@ pub(crate) struct State {
     publishing: Option<Arc<Base>>,
     /// The spill log that has its last whole state.
     pub(crate) in_log: Option<u64>,
+    /// What the disk was told to begin on.
+    flow: flow::Flow,
 }
 
 impl State {
@@ -192,6 +195,7 @@ impl Store {
             closed: from.closed,
             publishing: None,
             in_log: from.in_log,
+            flow: flow::Flow::default(),
         };
         let shared = Arc::new(Shared { store: self.clone(), id, state: Mutex::new(state) });
         shared.account(&mut shared.state());
@@ -387,7 +391,13 @@ impl Overlay {
                 file.write_all_at(bytes, offset).map_err(failed)?;
                 let put = state.put(offset, bytes.len() as u64, Data::File(staging));
                 self.shared.account(&mut state);
-                return self.shared.note(&mut state, Some(put));
+                let begun = state.flow.wrote(offset..end);
+                let noted = self.shared.note(&mut state, Some(put));
+                drop(state);
+                if let Some(part) = begun {
+                    flow::begin(&file, part);
+                }
+                return noted;
             }
             // It goes to the spill log too.
             store.make_sure_of_room(bytes.len() as u64)?;

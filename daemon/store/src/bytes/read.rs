@@ -343,7 +343,7 @@ impl Store {
     /// Stores chunks that are known to be what their names say.
     pub(crate) fn store_chunks(&self, chunks: &[(ChunkId, &[u8])]) -> Result<(), StoreError> {
         let mut new = Vec::with_capacity(chunks.len());
-        let snapshot: Snapshot = self.snapshot()?;
+        let snapshot: Snapshot = self.glance()?;
         for (id, bytes) in chunks {
             if table::find_chunk(snapshot.sql(), id)?.is_none() {
                 new.push((*id, *bytes));

@@ -236,3 +236,55 @@ fn history_keeps_what_was_superseded() {
     assert_eq!(dots, [first]);
     assert_eq!(store.absent_bytes().unwrap(), 0);
 }
+
+#[test]
+fn a_glance_sees_what_is_committed_also_while_somebody_writes() {
+    let (_directory, store) = store();
+    let inode = created(&store, "first");
+    let seen = |store: &Store, text| {
+        store.glance().unwrap().look_up(InodeId::ROOT, &name(text)).unwrap().is_some()
+    };
+    assert!(seen(&store, "first"));
+    let written = store.write(|transaction| {
+        let context = Context { now: WallMs(3000), tag: Tag(3) };
+        apply(transaction, context, creation("second", Kind::File))?;
+        let (first, second) = std::thread::scope(|scope| {
+            // It takes another connection rather than wait.
+            scope.spawn(|| (seen(&store, "first"), seen(&store, "second"))).join().unwrap()
+        });
+        assert!(first && !second);
+        Ok::<_, OperationError<StoreError>>(())
+    });
+    written.unwrap();
+    assert!(seen(&store, "second"));
+    // A glance keeps writers out until it is dropped, and leaves nothing open.
+    let glance = store.glance().unwrap();
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            created(&store, "third");
+            done.send(()).unwrap();
+        });
+        assert!(glance.look_up(InodeId::ROOT, &name("third")).unwrap().is_none());
+        assert!(finished.try_recv().is_err());
+        drop(glance);
+        writer.join().unwrap();
+    });
+    assert!(seen(&store, "third"));
+    assert!(store.snapshot().unwrap().inode(inode).unwrap().is_some());
+}
+
+#[test]
+fn what_a_panic_in_a_transaction_left_is_undone_before_a_glance() {
+    let (_directory, store) = store();
+    let writing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _: Result<(), StoreError> = store.write(|transaction| {
+            let context = Context { now: WallMs(3000), tag: Tag(3) };
+            apply(transaction, context, creation("half", Kind::File)).unwrap();
+            panic!("as the test wants");
+        });
+    }));
+    assert!(writing.is_err());
+    assert!(store.glance().unwrap().look_up(InodeId::ROOT, &name("half")).unwrap().is_none());
+    created(&store, "whole");
+}
