@@ -99,7 +99,12 @@ impl Disk {
         on_cut: Arc<dyn Fn() + Send + Sync>,
     ) -> std::io::Result<()> {
         lock(&self.shared).left = Some(0);
-        self.session.take().map_or(Ok(()), BackgroundSession::umount_and_join)?;
+        match self.session.take().map_or(Ok(()), BackgroundSession::umount_and_join) {
+            // The kernel says so to a thread that was just taking a request, such as the release of a
+            // file that the dead daemon had open, when the mount ended.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            ended => ended?,
+        }
         {
             let mut powered = lock(&self.shared);
             powered.disk.cut(random);
