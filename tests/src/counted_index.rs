@@ -3,7 +3,7 @@
 
 use crate::memory_index::MemoryIndex;
 use kith_core::clock::WallMs;
-use kith_core::forget::{Page, PageId};
+use kith_core::forget::{Hearsay, Page, PageId};
 use kith_core::id::{DeviceId, EntryId, InodeId, Reached, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, Index, IndexRead, InodeState, Named, Register,
@@ -100,6 +100,7 @@ impl IndexRead for CountedIndex {
         entries_in(shown_parent: InodeId) -> EntryState;
         removed_after(after: Option<EntryId>, limit: usize) -> EntryState;
         forgotten_after(after: u64, limit: usize) -> (u64, Page);
+        hearsay() -> Hearsay;
         inodes_on(page: PageId) -> InodeId;
         entries_on(page: PageId) -> EntryId;
         names_present_in(shown_parent: InodeId) -> EntryName;
@@ -124,6 +125,7 @@ impl Index for CountedIndex {
         forget_entry(id: EntryId);
         put_forgotten(page: &Page, logged: u64);
         put_stated(device: DeviceId, knowledge: Option<&VersionVector>);
+        put_hearsay(hearsay: &[Hearsay]);
         retire(inode: InodeId, version: &Version, why: Retired, at: WallMs);
         put_representative(directory: InodeId, representative: InodeId);
         put_shown(shown: &Shown);

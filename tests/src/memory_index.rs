@@ -5,7 +5,7 @@
 //! can be had again, so a crash or an old copy of a disk costs only what it undoes.
 
 use kith_core::clock::WallMs;
-use kith_core::forget::{IdKind, Page, PageId};
+use kith_core::forget::{Hearsay, IdKind, Page, PageId};
 use kith_core::id::{DeviceId, Dot, EntryId, InodeId, Reached, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FORMER_WRITERS_MAX, FormerWriter, Index, IndexRead, InodeState, Named,
@@ -47,6 +47,7 @@ enum Before {
     Shown(InodeId, EntryName, Option<Box<Shown>>),
     Forgotten(PageId, Option<Box<(u64, Page)>>),
     Stated(DeviceId, Option<VersionVector>),
+    Hearsay(Vec<Hearsay>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -69,6 +70,7 @@ pub struct MemoryIndex {
     shown: BTreeMap<(InodeId, EntryName), Shown>,
     forgotten: BTreeMap<PageId, (u64, Page)>,
     stated: BTreeMap<DeviceId, VersionVector>,
+    hearsay: Vec<Hearsay>,
     // Derived, for look-ups.
     log: BTreeMap<u64, Logged>,
     by_inode: BTreeSet<(InodeId, EntryId)>,
@@ -165,6 +167,7 @@ impl MemoryIndex {
             Before::Forgotten(id, page) => drop(self.set_forgotten(id, page.map(|page| *page))),
             Before::Stated(device, Some(known)) => drop(self.stated.insert(device, known)),
             Before::Stated(device, None) => drop(self.stated.remove(&device)),
+            Before::Hearsay(hearsay) => self.hearsay = hearsay,
         }
     }
 
@@ -541,6 +544,10 @@ impl IndexRead for MemoryIndex {
         Ok(self.stated.get(&device).cloned())
     }
 
+    fn hearsay(&self) -> Result<Vec<Hearsay>, Infallible> {
+        Ok(self.hearsay.clone())
+    }
+
     fn representative(&self, directory: InodeId) -> Result<InodeId, Infallible> {
         Ok(self.representatives.get(&directory).copied().unwrap_or(directory))
     }
@@ -697,6 +704,12 @@ impl Index for MemoryIndex {
             None => self.stated.remove(&device),
         };
         self.note(|| Before::Stated(device, old));
+        Ok(())
+    }
+
+    fn put_hearsay(&mut self, hearsay: &[Hearsay]) -> Result<(), Infallible> {
+        let old = std::mem::replace(&mut self.hearsay, hearsay.to_vec());
+        self.note(|| Before::Hearsay(old));
         Ok(())
     }
 

@@ -127,6 +127,14 @@ pub fn begin_to_talk(
     }
 }
 
+/// A replica is told what another has forgotten, and then the connection breaks.
+pub fn hear_only(one: &mut Replica, other: &mut Replica) {
+    let mut connection = Connection::open([one, other]);
+    connection.take(other, 1).unwrap();
+    connection.send([one, other], 1);
+    while connection.take(one, 0).unwrap() {}
+}
+
 /// A replica forgets what it can, in small slices. Answers how many registers went.
 pub fn forget(replica: &mut Replica, members: &[DeviceId]) -> usize {
     let before = WallMs(replica.now + 1_000_000);

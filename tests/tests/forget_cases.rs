@@ -7,7 +7,7 @@ use kith_core::index::{IndexRead, Node};
 use kith_core::operation::Operation;
 use kith_core::register::Kind;
 use kith_tests::replicas::{Replica, name};
-use kith_tests::village::{device, forget, forget_before, settle, talk};
+use kith_tests::village::{device, forget, forget_before, hear_only, settle, talk};
 
 const ROOT: InodeId = InodeId::ROOT;
 const START: u64 = 1_700_000_000_000;
@@ -384,6 +384,107 @@ fn that_somebody_else_removed_it_too_keeps_nothing() {
     settle(&mut all);
     for replica in &all {
         assert!(replica.lines().is_empty(), "{:?}", replica.lines());
+    }
+}
+
+#[test]
+fn who_only_heard_what_is_forgotten_passes_on_what_was_known_of_it() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    all[0].remove(ROOT, "a");
+    assert!(forget_without_the_third(&mut all) > 0);
+    let mut new = Replica::new(3, START);
+    hear_only(&mut new, &mut all[1]);
+    // Of two files that are there, it knows neither; but who forgot one knew all of that.
+    all[2].write(ROOT, "b", 2);
+    assert_eq!(new.index.hearsay().unwrap().len(), 1);
+    talk(&mut new, &mut all[2]);
+    all.push(new);
+    for replica in &all[2..] {
+        assert!(replica.index.shown(ROOT, &name("a")).unwrap().is_none());
+        assert!(replica.index.shown(ROOT, &name("b")).unwrap().is_some());
+    }
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.index.view().count(), 1);
+        assert_eq!(replica.index.hearsay().unwrap(), [], "each knows all of it now");
+    }
+}
+
+#[test]
+fn what_was_known_of_one_that_is_forgotten_is_not_claimed_of_another() {
+    let mut all: Vec<Replica> = (0..4).map(|number| Replica::new(number, START)).collect();
+    all[0].write(ROOT, "a", 1);
+    all[0].write(ROOT, "b", 2);
+    settle(&mut all[..3]);
+    // The first knows of the edit, and leaves with something else forgotten; the second doesn't.
+    let edited = find(&all[2], ROOT, "b");
+    all[2].edit(edited, 3);
+    let [first, second, third, new] = &mut all[..] else { unreachable!("there are four") };
+    talk(first, third);
+    first.remove(ROOT, "a");
+    second.remove(ROOT, "b");
+    assert_eq!((forget(first, &[]), forget(second, &[])), (2, 2));
+    hear_only(new, first);
+    hear_only(new, second);
+    assert_eq!(new.index.hearsay().unwrap().len(), 2);
+    talk(new, third);
+    assert_eq!(third.lines(), ["b=3"]);
+    settle(&mut all);
+    assert!(all.iter().all(|replica| replica.lines() == ["b=3"]));
+}
+
+#[test]
+fn what_goes_on_as_new_does_not_bring_back_what_it_moves_aside() {
+    let mut all: Vec<Replica> = (0..4).map(|number| Replica::new(number, START)).collect();
+    all[0].write(ROOT, "a", 1);
+    settle(&mut all);
+    let edited = find(&all[0], ROOT, "a");
+    // The first saves over the file, tells the second, and then removes that too.
+    all[0].write(ROOT, "draft", 9);
+    all[0].rename((ROOT, "draft"), (ROOT, "a"));
+    let (one, other) = pair(&mut all);
+    talk(one, other);
+    all[0].remove(ROOT, "a");
+    assert_eq!(forget(&mut all[0], &[]), 4);
+    // What was saved over lives on, as two versions at a name with what was saved.
+    for at in [2, 3] {
+        all[at].now += 10_000;
+        all[at].edit(edited, at as u8);
+        let (left, right) = all.split_at_mut(at);
+        talk(&mut left[1], &mut right[0]);
+    }
+    assert_eq!(all[1].lines().len(), 3, "{:?}", all[1].lines());
+    settle(&mut all);
+    for replica in &all {
+        let lines = replica.lines();
+        assert!(lines.len() == 2 && lines.iter().all(|line| !line.ends_with("=9")), "{lines:?}");
+    }
+}
+
+#[test]
+fn what_lives_in_a_directory_that_only_one_device_still_has_is_shown_by_all() {
+    let mut all: Vec<Replica> = (0..3).map(|number| Replica::new(number, START)).collect();
+    let outer = all[0].create(ROOT, "outer", Kind::Directory);
+    let gone = all[0].create(outer, "gone", Kind::Directory);
+    let kept = all[0].create(ROOT, "kept", Kind::Directory);
+    all[0].create(kept, "last", Kind::Directory);
+    let (one, other) = pair(&mut all);
+    talk(one, other);
+    all[1].now += 10_000;
+    all[1].remove(kept, "last");
+    all[1].rename((ROOT, "kept"), (gone, "kept"));
+    all[0].rename((ROOT, "outer"), (kept, "outer"));
+    all[0].rename((kept, "last"), (outer, "gone"));
+    assert_eq!(forget(&mut all[0], &[]), 2);
+    // The second hears that a third removed the directory which it put into the one that is gone.
+    let (left, right) = all.split_at_mut(2);
+    talk(&mut left[1], &mut right[0]);
+    right[0].remove(gone, "kept");
+    talk(&mut left[1], &mut right[0]);
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), all[0].lines());
+        assert!(replica.lines().contains(&"kept/outer/".to_owned()), "{:?}", replica.lines());
     }
 }
 

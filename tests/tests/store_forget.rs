@@ -184,3 +184,31 @@ fn who_still_has_it_hears_of_it_and_keeps_what_it_changed() {
     assert_eq!(lap.forgets(&[DeviceId([1; 32])]), 4);
     assert_eq!(lap.store.snapshot().unwrap().inode(gone).unwrap(), None);
 }
+
+#[test]
+fn what_was_heard_from_one_that_knew_more_is_kept_until_this_device_knows_it_too() {
+    let (desk, lap) = (Device::new(1), Device::new(2));
+    let gone = desk.makes(ROOT, "gone", Kind::File);
+    desk.removes(ROOT, "gone", false);
+    assert_eq!(desk.forgets(&[]), 2);
+    let heard = |lap: &Device| lap.store.snapshot().unwrap().hearsay().unwrap();
+    // The connection breaks once that is told.
+    let begin = |from: &Device, to: u8| {
+        Session::open(&from.store.snapshot().unwrap(), DeviceId([to; 32])).unwrap()
+    };
+    let ((mut there, hello), (mut here, answer)) = (begin(&desk, 2), begin(&lap, 1));
+    desk.store.write(|tx| there.receive(tx, CONTEXT, WriterId(0xdead), answer)).unwrap();
+    let told = there.next(&desk.store.snapshot().unwrap()).unwrap().unwrap();
+    for message in [hello, told] {
+        lap.store.write(|tx| here.receive(tx, CONTEXT, WriterId(0xdead), message)).unwrap();
+    }
+    let before = heard(&lap);
+    let lap = lap.again();
+    assert_eq!(heard(&lap), before);
+    let [one] = &before[..] else { panic!("{before:?}") };
+    assert!(one.known.covers(gone.0));
+    assert_eq!(one.pages.values().map(kith_core::forget::Page::len).sum::<usize>(), 2);
+    talk(&desk, &lap);
+    assert_eq!(heard(&lap), []);
+    assert_eq!(heard(&lap.again()), []);
+}

@@ -332,11 +332,13 @@ impl Session {
                 }
                 Ok(Vec::new())
             }
-            Message::Forgotten { pages, last, knowledge } => {
+            Message::Forgotten { pages, last, knowledge, heard } => {
                 let (device, peer) = self.greeted()?;
                 peer.learn(&knowledge)?;
                 forgetting::note_statement(index, device, &knowledge, false)?;
-                Ok(self.forgetting.hear(index, context, pages, last, &knowledge)?)
+                let mut known = knowledge;
+                heard.into_iter().for_each(|heard| known.join(&heard));
+                Ok(self.forgetting.hear(index, context, pages, last, &known)?)
             }
             Message::Announce { .. } => {
                 self.greeted()?;

@@ -7,6 +7,7 @@
 //! [`sweep`] forgets here; [`hear`](hear::hear) takes in that another device has forgotten.
 
 mod hear;
+mod hearsay;
 mod page;
 mod renew;
 mod sweep;
@@ -19,10 +20,12 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
+pub use hearsay::{HEARSAY_MAX, Hearsay};
 pub use page::{IdKind, PAGE_IDS, PAGE_MAX_BYTES, Page, PageId};
 pub use sweep::{Sweep, Swept, sweep};
 
 pub(crate) use hear::{hear, take_up};
+pub(crate) use hearsay::{settle, split};
 
 /// The id that an object goes on under, if it is changed where others have forgotten it: the same
 /// on whichever device that happens, and the number of no change.

@@ -6,7 +6,7 @@
 
 use crate::alarm::Loss;
 use crate::clock::{Hlc, WallMs};
-use crate::forget::{IdKind, Page, PageId};
+use crate::forget::{Hearsay, IdKind, Page, PageId};
 use crate::id::{Cursor, DeviceId, Dot, EntryId, InodeId, Reached, ShareId, Tag, WriterId};
 use crate::name::EntryName;
 use crate::register::{Author, Entry, Inode, Removal, Version};
@@ -236,6 +236,9 @@ pub trait IndexRead {
     /// What a device has said that it knows, when this one knew all of that too.
     fn stated(&self, device: DeviceId) -> Result<Option<VersionVector>, Self::Error>;
 
+    /// The forgotten ids of which only those knew enough that this device heard of them from.
+    fn hearsay(&self) -> Result<Vec<Hearsay>, Self::Error>;
+
     /// Whether an inode's id is forgotten.
     fn is_forgotten_inode(&self, id: InodeId) -> Result<bool, Self::Error> {
         if id == InodeId::ROOT || !self.forgets()? {
@@ -313,6 +316,8 @@ pub trait Index: IndexRead {
         device: DeviceId,
         knowledge: Option<&VersionVector>,
     ) -> Result<(), Self::Error>;
+    /// Replaces all hearsay: up to [`HEARSAY_MAX`](crate::forget::HEARSAY_MAX) items.
+    fn put_hearsay(&mut self, hearsay: &[Hearsay]) -> Result<(), Self::Error>;
     /// Puts a version that is no longer the state of its file into history.
     fn retire(
         &mut self,

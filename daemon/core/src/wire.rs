@@ -106,6 +106,9 @@ pub enum Message {
         last: bool,
         /// What the sender knows, its own changes included.
         knowledge: VersionVector,
+        /// What was known to whom the sender heard of these very pages from, if it doesn't know all of
+        /// that yet.
+        heard: Option<VersionVector>,
     },
     /// How the sender is doing. It needs no answer.
     Status {
@@ -250,15 +253,16 @@ fn write_message(writer: &mut Writer, message: &Message) {
             });
             fields.end();
         }
-        Message::Forgotten { pages, last, knowledge } => {
+        Message::Forgotten { pages, last, knowledge, heard } => {
             writer.uint(FORGOTTEN);
-            let mut fields = writer.fields(3, &none);
+            let mut fields = writer.fields(3 + usize::from(heard.is_some()), &none);
             fields.field(1, |writer| {
                 writer.array(pages.len());
                 pages.iter().for_each(|page| write_page(writer, page));
             });
             fields.field(2, |writer| writer.bool(*last));
             fields.field(3, |writer| write_vector(writer, knowledge));
+            fields.optional(4, heard.as_ref(), write_vector);
             fields.end();
         }
         Message::Announce { chunks } => {
@@ -444,7 +448,7 @@ fn read_page(decoder: &mut Decoder<'_>) -> Result<Page, DecodeError> {
 }
 
 fn read_forgotten(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
-    let (mut last, mut knowledge) = (None, None);
+    let (mut last, mut knowledge, mut heard) = (None, None, None);
     let mut pages = Vec::new();
     read_fields(decoder, "forgotten ids", |number, decoder| {
         match number {
@@ -455,6 +459,7 @@ fn read_forgotten(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
             }
             2 => last = Some(decoder.bool()?),
             3 => knowledge = Some(read_vector(decoder)?),
+            4 => heard = Some(read_vector(decoder)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -463,6 +468,7 @@ fn read_forgotten(decoder: &mut Decoder<'_>) -> Result<Message, DecodeError> {
         pages,
         last: need(last, "whether more ids follow")?,
         knowledge: need(knowledge, "knowledge")?,
+        heard,
     })
 }
 

@@ -28,6 +28,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("schema_accessed.sql")),
     M::up(include_str!("schema_forgotten.sql")),
     M::up(include_str!("schema_reached.sql")),
+    M::up(include_str!("schema_hearsay.sql")),
 ];
 
 /// How many connections for reading wait for their next use. More are made when needed.

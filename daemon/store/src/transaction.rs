@@ -6,7 +6,7 @@ use crate::handle::Handle;
 use crate::index::replica::{TAGS_MAX, Totals};
 use kith_core::alarm::Loss;
 use kith_core::clock::{Hlc, WallMs};
-use kith_core::forget::Page;
+use kith_core::forget::{Hearsay, Page};
 use kith_core::id::{DeviceId, Dot, EntryId, InodeId, Reached, Tag, WriterId};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, Index, InodeState, Named, ReplicaState, Retired, Shown,
@@ -312,6 +312,10 @@ impl Index for Transaction<'_> {
         knowledge: Option<&VersionVector>,
     ) -> Result<(), StoreError> {
         self.handle.put_stated(device, knowledge)
+    }
+
+    fn put_hearsay(&mut self, hearsay: &[Hearsay]) -> Result<(), StoreError> {
+        self.handle.put_hearsay(hearsay)
     }
 
     fn retire(

@@ -170,6 +170,11 @@ impl Oblivion {
         for replica in healed {
             let Ok(state) = replica.index.state();
             known.join(&full_knowledge(&state));
+            // Of a device whose connection broke for good there may be changes that nobody could be told
+            // are all up to there.
+            let inodes = replica.index.inodes().flat_map(|state| inode_dots(&state.inode));
+            let entries = replica.index.entries().flat_map(entry_dots);
+            inodes.chain(entries).for_each(|dot| known.include(dot));
         }
         let Some(first) = healed.first() else { return Ok(()) };
         for name in first.index.view() {

@@ -13,7 +13,7 @@ use crate::index::{Index, IndexRead, Register, ReplicaState};
 use crate::operation::Context;
 use crate::vector::VersionVector;
 use crate::wire::{FORGOTTEN_PAGES_MAX, Message};
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 /// How far the two are with telling.
@@ -25,6 +25,8 @@ pub(super) struct Forgetting {
     is_all_told: bool,
     /// Whether the peer has told all that it had forgotten when the session began.
     is_all_heard: bool,
+    /// What comes before anything else.
+    first: VecDeque<Message>,
     /// What was left shown here, because the peer's registers may move it.
     waiting: BTreeSet<InodeId>,
 }
@@ -55,6 +57,9 @@ impl Forgetting {
         index: &I,
         state: &ReplicaState,
     ) -> Result<Option<Message>, I::Error> {
+        if let Some(message) = self.first.pop_front() {
+            return Ok(Some(message));
+        }
         if self.is_all_told && self.told >= state.number {
             return Ok(None);
         }
@@ -70,10 +75,17 @@ impl Forgetting {
         self.is_all_told |= last;
         let pages = if sabotaged!(ForgottenNotTold) { Vec::new() } else { pages };
         let pages = pages.into_iter().map(|(_, page)| page).collect();
-        Ok(Some(Message::Forgotten { pages, last, knowledge: full_knowledge(state) }))
+        let knowledge = full_knowledge(state);
+        let (heard, pages) = forget::split(index, pages)?;
+        self.first.extend(heard.into_iter().map(|(known, pages)| {
+            let (knowledge, heard) = (knowledge.clone(), Some(known));
+            Message::Forgotten { pages, last: false, knowledge, heard }
+        }));
+        self.first.push_back(Message::Forgotten { pages, last, knowledge, heard: None });
+        Ok(self.first.pop_front())
     }
 
-    /// Takes in what the peer has told.
+    /// Takes in what the peer has told, which itself or others knew what `known` covers.
     pub(super) fn hear<I: Index>(
         &mut self,
         index: &mut I,
@@ -120,6 +132,7 @@ impl Forgetting {
         index: &mut I,
         context: Context,
     ) -> Result<Vec<Effect>, I::Error> {
+        forget::settle(index)?;
         let waiting = core::mem::take(&mut self.waiting);
         if waiting.is_empty() || sabotaged!(WaitingStays) {
             return Ok(Vec::new());

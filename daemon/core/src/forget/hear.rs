@@ -5,7 +5,7 @@
 //! in view, and is removed here too; one that was changed where it doesn't know of goes on as a
 //! new object.
 
-use super::{IdKind, Page, inode_dots, is_over};
+use super::{IdKind, Page, hearsay, inode_dots, is_over};
 use crate::effect::Effect;
 use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, Register};
@@ -27,8 +27,8 @@ pub(crate) struct Heard {
     pub(crate) waiting: BTreeSet<InodeId>,
 }
 
-/// Takes in what another device has forgotten, which knows what `known` covers, in the transaction
-/// that `index` is.
+/// Takes in what another device has forgotten, which knows what `known` covers or has it from others
+/// that did, in the transaction that `index` is.
 pub(crate) fn hear<I: Index>(
     index: &mut I,
     context: Context,
@@ -42,22 +42,34 @@ pub(crate) fn hear<I: Index>(
         waiting: BTreeSet::new(),
     };
     let (mut inodes, mut entries) = (Vec::new(), Vec::new());
+    let (mut told, mut fresh) = (Vec::new(), Vec::new());
     for page in pages {
-        ear.remember_heard(page, &mut inodes, &mut entries)?;
+        let page = ear.without_wrong(page);
+        fresh.push(ear.remember_heard(&page, &mut inodes, &mut entries)?);
+        told.push(page);
     }
     if sabotaged!(HeardIgnored) {
         (inodes, entries) = (Vec::new(), Vec::new());
     }
+    // What goes on as new may move others aside: what they were before counts.
+    let seen = ear.seen(&entries)?;
+    let mut changed = Vec::new();
     for id in inodes {
-        ear.hear_inode(id)?;
+        changed.extend(ear.hear_inode(id)?);
+    }
+    ear.transaction.refresh()?;
+    for id in changed {
+        ear.renew_inode(id)?;
     }
     ear.transaction.refresh()?;
     for id in entries {
-        ear.hear_entry(id)?;
+        ear.hear_entry(id, seen.contains(&id))?;
     }
     ear.transaction.refresh()?;
     ear.hear_directories()?;
-    ear.finish()
+    let heard = ear.finish()?;
+    hearsay::note(index, &told, &fresh, known)?;
+    Ok(heard)
 }
 
 /// Makes what is still shown under something forgotten go on as new: the device that has forgotten
@@ -83,18 +95,23 @@ struct Ear<'a, 'k, I: Index> {
 }
 
 impl<I: Index> Ear<'_, '_, I> {
-    fn remember_heard(
-        &mut self,
-        mut page: Page,
-        inodes: &mut Vec<InodeId>,
-        entries: &mut Vec<EntryId>,
-    ) -> Result<(), I::Error> {
+    /// Nobody forgets the root, or what this device hasn't made yet.
+    fn without_wrong(&self, mut page: Page) -> Page {
         let state = &self.transaction.state;
-        // Nobody forgets the root, or what this device hasn't made yet.
         let unmade = |dot: &crate::id::Dot| dot.writer == state.writer && dot.number > state.number;
         let wrong: Vec<_> =
             page.dots().filter(|dot| *dot == InodeId::ROOT.0 || unmade(dot)).collect();
         wrong.into_iter().for_each(|dot| page.remove(dot));
+        page
+    }
+
+    /// Answers those ids of a page that weren't forgotten here.
+    fn remember_heard(
+        &mut self,
+        page: &Page,
+        inodes: &mut Vec<InodeId>,
+        entries: &mut Vec<EntryId>,
+    ) -> Result<Page, I::Error> {
         match page.id.kind {
             IdKind::Inode => {
                 let here = self.transaction.index.inodes_on(page.id)?;
@@ -107,28 +124,47 @@ impl<I: Index> Ear<'_, '_, I> {
         }
         let known = self.transaction.index.forgotten(page.id)?;
         let mut all = known.unwrap_or_else(|| Page::new(page.id));
-        if all.join(&page) {
+        let fresh = page.clone().without(&all);
+        if all.join(page) {
             let logged = self.transaction.number();
             self.transaction.index.put_forgotten(&all, logged)?;
         }
-        Ok(())
+        Ok(fresh)
     }
 
-    fn hear_inode(&mut self, id: InodeId) -> Result<(), I::Error> {
-        let Some(state) = self.transaction.inode(id)? else { return Ok(()) };
+    /// Which of these entries are where the other device knows them to be.
+    fn seen(&mut self, entries: &[EntryId]) -> Result<BTreeSet<EntryId>, I::Error> {
+        let mut seen = BTreeSet::new();
+        for id in entries {
+            let state = self.transaction.entry(*id)?;
+            if state.is_some_and(|state| self.known.covers(state.entry.place.dot)) {
+                seen.insert(*id);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Removes a forgotten inode, unless it was changed: then it is answered.
+    fn hear_inode(&mut self, id: InodeId) -> Result<Option<InodeId>, I::Error> {
+        let Some(state) = self.transaction.inode(id)? else { return Ok(None) };
         if state.logged == 0 {
             // Withheld, in an index that was put back to before it wasn't: it goes on as new when
             // it is published.
-            return Ok(());
+            return Ok(None);
         }
         if state.inode.kind == Kind::Directory {
             self.directories.insert(id);
-            return Ok(());
+            return Ok(None);
         }
         let entries = self.transaction.entries_of(id)?;
         if self.is_known(&state.inode, &entries) {
-            return self.transaction.remove_here(id);
+            self.transaction.remove_here(id)?;
+            return Ok(None);
         }
+        Ok(Some(id))
+    }
+
+    fn renew_inode(&mut self, id: InodeId) -> Result<(), I::Error> {
         for above in self.transaction.renew_inode(id)? {
             self.look_above(above)?;
         }
@@ -156,14 +192,14 @@ impl<I: Index> Ear<'_, '_, I> {
     }
 
     /// An entry, perhaps of an inode that lives on.
-    fn hear_entry(&mut self, id: EntryId) -> Result<(), I::Error> {
+    fn hear_entry(&mut self, id: EntryId, is_seen: bool) -> Result<(), I::Error> {
         let Some(state) = self.transaction.entry(id)? else { return Ok(()) };
         let inode = state.entry.inode;
         if state.logged == 0 || self.transaction.index.is_forgotten_inode(inode)? {
             return Ok(());
         }
         if state.present && !self.transaction.is_directory(inode)? {
-            if self.known.covers(state.entry.place.dot) {
+            if is_seen {
                 self.transaction.remove_name_here(state)?;
             } else {
                 let above = self.transaction.renew_entry(state)?;

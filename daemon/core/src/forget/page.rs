@@ -110,6 +110,22 @@ impl Page {
         grew
     }
 
+    /// The ids that are in another state of the page too.
+    #[must_use]
+    pub fn within(mut self, other: &Page) -> Page {
+        debug_assert_eq!(self.id, other.id, "only states of one page are compared");
+        self.bits.iter_mut().zip(other.bits.iter()).for_each(|(mine, theirs)| *mine &= theirs);
+        self
+    }
+
+    /// The ids that are not in another state of the page.
+    #[must_use]
+    pub fn without(mut self, other: &Page) -> Page {
+        debug_assert_eq!(self.id, other.id, "only states of one page are compared");
+        self.bits.iter_mut().zip(other.bits.iter()).for_each(|(mine, theirs)| *mine &= !theirs);
+        self
+    }
+
     /// The ids, in order.
     pub fn dots(&self) -> impl Iterator<Item = Dot> + '_ {
         let at = self.id;
@@ -232,5 +248,8 @@ mod tests {
         assert!(!one.join(&other));
         let offsets: Vec<u64> = one.dots().map(|dot| dot.number - one.id.first()).collect();
         assert_eq!(offsets, [1, 3, 4]);
+        let three = page(std::iter::once(3));
+        assert_eq!(one.clone().within(&page([2, 3].into_iter())), three);
+        assert_eq!(one.without(&page([1, 2, 4].into_iter())), three);
     }
 }

@@ -159,6 +159,7 @@ impl<I: Index> Transaction<'_, I> {
         loop {
             self.refresh()?;
             let Some(first) = self.entries_of(at)?.into_iter().find(|entry| entry.present) else {
+                self.move_out(at)?;
                 break;
             };
             let mut above = vec![first.shown_parent];
@@ -200,6 +201,21 @@ impl<I: Index> Transaction<'_, I> {
         }
         self.refresh()?;
         Ok(answer.unwrap_or(id))
+    }
+
+    /// Moves what is shown in a forgotten directory of which nothing is left here to where that goes on,
+    /// or into the root: another device, which still has the directory, may show it elsewhere.
+    fn move_out(&mut self, directory: InodeId) -> Result<(), I::Error> {
+        if self.inode(directory)?.is_some() {
+            return Ok(());
+        }
+        let next = super::successor(self.index, directory)?;
+        let to = if next == directory { InodeId::ROOT } else { next };
+        for child in self.index.entries_in(directory)?.into_iter().filter(|child| child.present) {
+            let (name, replaced) = (child.entry.place.name.clone(), child.entry.place.replaced);
+            self.place_entry(child, (to, name), replaced)?;
+        }
+        Ok(())
     }
 
     /// Makes what an operation is about go on as new, if it is shown here under something that is

@@ -57,7 +57,13 @@ fn messages() -> Vec<Message> {
             meant: BTreeMap::from([(WriterId(3), Hlc(9)), (WriterId(u64::MAX), Hlc(u64::MAX))]),
         },
         Message::Announce { chunks: vec![ChunkId([9; 32]); ANNOUNCE_CHUNKS_MAX] },
-        Message::Forgotten { pages: pages(), last: true, knowledge: vector() },
+        Message::Forgotten { pages: pages(), last: true, knowledge: vector(), heard: None },
+        Message::Forgotten {
+            pages: Vec::new(),
+            last: false,
+            knowledge: VersionVector::new(),
+            heard: Some(vector()),
+        },
     ]
 }
 

@@ -5,15 +5,24 @@ use crate::handle::Handle;
 use crate::index::key::blob;
 use crate::index::rare::Table;
 use kith_core::codec;
-use kith_core::forget::{IdKind, PAGE_IDS, Page, PageId};
+use kith_core::forget::{Hearsay, IdKind, PAGE_IDS, Page, PageId};
 use kith_core::id::{DeviceId, Dot, EntryId, InodeId, WriterId};
 use kith_core::vector::VersionVector;
+use rusqlite::Row;
 
 const fn kind(kind: IdKind) -> i64 {
     match kind {
         IdKind::Inode => 0,
         IdKind::Entry => 1,
     }
+}
+
+/// A page, of four columns.
+fn page_from(row: &Row<'_>, first: usize) -> Result<Page, StoreError> {
+    let number = |at| Ok::<_, StoreError>(row.get::<_, i64>(first + at)?.cast_unsigned());
+    let kind = if number(0)? == 0 { IdKind::Inode } else { IdKind::Entry };
+    let id = PageId { kind, writer: WriterId(number(1)?), number: number(2)? };
+    Ok(Page::from_bytes(id, blob(row.get_ref(first + 3)?)?)?)
 }
 
 impl Handle {
@@ -43,10 +52,8 @@ impl Handle {
         let sql = "SELECT logged, kind, writer, page, ids FROM forgotten WHERE logged > ?
                    ORDER BY logged LIMIT ?";
         self.all(sql, (after, limit), |row| {
-            let number = |at| Ok::<_, StoreError>(row.get::<_, i64>(at)?.cast_unsigned());
-            let kind = if number(1)? == 0 { IdKind::Inode } else { IdKind::Entry };
-            let id = PageId { kind, writer: WriterId(number(2)?), number: number(3)? };
-            Ok((number(0)?, Page::from_bytes(id, blob(row.get_ref(4)?)?)?))
+            let logged: i64 = row.get(0)?;
+            Ok((logged.cast_unsigned(), page_from(row, 1)?))
         })
     }
 
@@ -101,5 +108,44 @@ impl Handle {
             }
             None => self.run("DELETE FROM stated WHERE device = ?", [&device.0[..]]).map(drop),
         }
+    }
+
+    pub(crate) fn hearsay(&self) -> Result<Vec<Hearsay>, StoreError> {
+        if !self.may_have(Table::Hearsay) {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT number, known FROM hearsay ORDER BY number";
+        let numbered = self.all(sql, [], |row| {
+            let number: i64 = row.get(0)?;
+            Ok((number, codec::decode_vector(blob(row.get_ref(1)?)?)?))
+        })?;
+        let hearsay = numbered.into_iter().map(|(number, known)| {
+            let sql = "SELECT kind, writer, page, ids FROM hearsay_ids WHERE number = ?";
+            let pages = self.all(sql, [number], |row| page_from(row, 0))?;
+            let pages = pages.into_iter().map(|page| (page.id, page)).collect();
+            Ok(Hearsay { known, pages })
+        });
+        hearsay.collect()
+    }
+
+    pub(crate) fn put_hearsay(&self, hearsay: &[Hearsay]) -> Result<(), StoreError> {
+        self.run("DELETE FROM hearsay_ids", [])?;
+        self.remove_rows(Table::Hearsay, "DELETE FROM hearsay", [])?;
+        for (number, it) in (0_i64..).zip(hearsay) {
+            let known = codec::encode_vector(&it.known);
+            self.run("INSERT INTO hearsay VALUES (?, ?)", (number, known))?;
+            self.note_rows(Table::Hearsay, 1);
+            for page in it.pages.values() {
+                let params = (
+                    number,
+                    kind(page.id.kind),
+                    page.id.writer.0.cast_signed(),
+                    page.id.number.cast_signed(),
+                    page.to_bytes(),
+                );
+                self.run("INSERT INTO hearsay_ids VALUES (?, ?, ?, ?, ?)", params)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@ pub(crate) enum Table {
     Shown,
     Incomplete,
     Forgotten,
+    Hearsay,
 }
 
 /// A row that would be in `shown`, if the transaction ended here: a name of which the entry has
@@ -30,8 +31,8 @@ pub(crate) struct Adrift {
 #[derive(Default)]
 pub(crate) struct Rare {
     /// How many rows each table has; none if nobody counts them here.
-    rows: Option<[i64; 5]>,
-    committed: [i64; 5],
+    rows: Option<[i64; 6]>,
+    committed: [i64; 6],
     pub(crate) adrift: Vec<Adrift>,
 }
 
@@ -51,9 +52,9 @@ impl Handle {
     pub(crate) fn count_rare(&self) -> Result<(), StoreError> {
         let sql = "SELECT (SELECT count(*) FROM unions), (SELECT count(*) FROM copies),
                    (SELECT count(*) FROM shown), (SELECT count(*) FROM incomplete),
-                   (SELECT count(*) FROM forgotten)";
+                   (SELECT count(*) FROM forgotten), (SELECT count(*) FROM hearsay)";
         let rows = self.first(sql, [], |row| {
-            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?])
         })?;
         let mut rare = self.rare.borrow_mut();
         rare.rows = rows;

@@ -2,7 +2,7 @@
 
 use crate::node::{NodeRead, NodeRow};
 use crate::{Snapshot, StoreError, Totals, Transaction};
-use kith_core::forget::{Page, PageId};
+use kith_core::forget::{Hearsay, Page, PageId};
 use kith_core::id::{DeviceId, EntryId, InodeId, Reached, Tag};
 use kith_core::index::{
     CloneSigns, EntryState, FormerWriter, IndexRead, InodeState, Named, Register, ReplicaState,
@@ -62,6 +62,7 @@ macro_rules! reads {
                 fn inodes_on(&self, page: PageId) -> Vec<InodeId>;
                 fn entries_on(&self, page: PageId) -> Vec<EntryId>;
                 fn stated(&self, device: DeviceId) -> Option<VersionVector>;
+                fn hearsay(&self) -> Vec<Hearsay>;
                 fn any_present_in(&self, shown_parent: InodeId) -> bool;
                 fn names_present_in(&self, shown_parent: InodeId) -> Vec<EntryName>;
                 fn waiting_for(&self, file: InodeId) -> Vec<EntryState>;
