@@ -489,6 +489,33 @@ fn what_lives_in_a_directory_that_only_one_device_still_has_is_shown_by_all() {
 }
 
 #[test]
+fn a_file_that_was_being_made_when_a_copy_of_it_was_forgotten_goes_on_with_its_version() {
+    let mut one = Replica::new(0, START);
+    let file = one.create(ROOT, "a", Kind::File);
+    // Another machine goes on with a copy of the index, and makes, removes and forgets the same file.
+    let mut copy = one.clone();
+    copy.edit(file, 1);
+    copy.remove(ROOT, "a");
+    assert_eq!(forget(&mut copy, &[]), 2);
+    let mut third = Replica::new(1, START);
+    talk(&mut copy, &mut third);
+    for what in ["published", "renamed, and published"] {
+        let (mut one, mut third) = (one.clone(), third.clone());
+        talk(&mut one, &mut third);
+        if what != "published" {
+            one.rename((ROOT, "a"), (ROOT, "b"));
+        }
+        one.edit(file, 2);
+        settle(std::slice::from_mut(&mut one));
+        talk(&mut one, &mut third);
+        for replica in [&one, &third] {
+            let lines = replica.lines();
+            assert!(lines.len() == 1 && lines[0].ends_with("=2"), "{what}: {lines:?}");
+        }
+    }
+}
+
+#[test]
 fn what_a_device_keeps_others_cannot_shorten() {
     let mut all = three(|one| one.write(ROOT, "a", 1));
     let file = find(&all[0], ROOT, "a");

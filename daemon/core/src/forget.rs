@@ -25,7 +25,7 @@ pub use page::{IdKind, PAGE_IDS, PAGE_MAX_BYTES, Page, PageId};
 pub use sweep::{Sweep, Swept, sweep};
 
 pub(crate) use hear::{hear, take_up};
-pub(crate) use hearsay::{settle, split};
+pub(crate) use hearsay::{Telling, settle};
 
 /// The id that an object goes on under, if it is changed where others have forgotten it: the same
 /// on whichever device that happens, and the number of no change.

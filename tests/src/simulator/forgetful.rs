@@ -1,5 +1,6 @@
 //! What a history has in which devices forget: sweeps here and there, all together, while somebody
-//! is away for long, and while somebody has left the circle who comes back.
+//! is away for long, and while somebody has left the circle who comes back, perhaps to one who knows
+//! less than he does.
 
 use super::doing::{Doing, Theme};
 use super::history::{Back, History, Step, Topology};
@@ -16,10 +17,11 @@ pub(super) fn add(history: &mut History) {
     }
     let begin = history.steps.len() / 4;
     for _ in 0..1 + random.index(2) {
-        match random.below(6) {
+        match random.below(8) {
             0 | 1 => insert(history, begin, random, together),
             2..=4 => absence(history, begin, random),
-            _ => year(history, begin, random),
+            5 => year(history, begin, random),
+            _ => hearsay(history, begin, random),
         }
     }
     for _ in 0..random.index(4) {
@@ -113,6 +115,47 @@ fn absence(history: &mut History, begin: usize, random: &mut Random) {
         let steps = together(history, random);
         put(history, steps, random);
     }
+}
+
+/// Somebody is away while the others remove and forget. Another one begins anew with nothing, hears what
+/// is forgotten, and little else, and then meets the one who was away.
+fn hearsay(history: &mut History, begin: usize, random: &mut Random) {
+    let away = random.index(history.replicas);
+    let links = history.links();
+    let theirs = |replica: usize| {
+        let with =
+            links.iter().enumerate().filter(move |(_, (a, b))| *a == replica || *b == replica);
+        with.map(|(link, _)| link).collect::<Vec<_>>()
+    };
+    let others: Vec<usize> = (0..history.replicas).filter(|replica| *replica != away).collect();
+    let new = *random.pick(&others);
+    let (of_away, of_new) = (theirs(away), theirs(new));
+    insert(history, begin, random, |history, random| {
+        let mut steps: Vec<_> =
+            (0..links.len()).map(|link| Step::Meet { link, most: 40 }).collect();
+        steps.push(Step::Leave { replica: away });
+        let theme = Theme::draw(random);
+        for _ in 0..random.index(3) {
+            let (doing, chance) = (theme.pick(random), random.draw());
+            steps.push(Step::Operate { replica: away, doing, chance });
+        }
+        for _ in 0..1 + random.index(2) {
+            steps.push(remove(random, new));
+        }
+        steps.extend(together(history, random));
+        steps.extend([
+            Step::Leave { replica: new },
+            Step::Rejoin { replica: new, back: Back::Empty },
+        ]);
+        for link in of_new.iter().filter(|link| !of_away.contains(link)) {
+            steps.push(Step::Meet { link: *link, most: 2 + random.index(6) });
+        }
+        steps.push(Step::Rejoin { replica: away, back: Back::AsItWas });
+        for link in of_new.iter().filter(|link| of_away.contains(link)) {
+            steps.push(Step::Meet { link: *link, most: 40 });
+        }
+        steps
+    });
 }
 
 /// Somebody is away for a year, and is waited for.

@@ -7,7 +7,7 @@
 
 use super::{ProtocolError, ReceiveError, dots, full_knowledge};
 use crate::effect::Effect;
-use crate::forget::{self, Page};
+use crate::forget::{self, Page, Telling};
 use crate::id::{DeviceId, InodeId};
 use crate::index::{Index, IndexRead, Register, ReplicaState};
 use crate::operation::Context;
@@ -76,7 +76,7 @@ impl Forgetting {
         let pages = if sabotaged!(ForgottenNotTold) { Vec::new() } else { pages };
         let pages = pages.into_iter().map(|(_, page)| page).collect();
         let knowledge = full_knowledge(state);
-        let (heard, pages) = forget::split(index, pages)?;
+        let Telling { heard, own: pages } = Telling::of(index, pages)?;
         self.first.extend(heard.into_iter().map(|(known, pages)| {
             let (knowledge, heard) = (knowledge.clone(), Some(known));
             Message::Forgotten { pages, last: false, knowledge, heard }

@@ -74,7 +74,7 @@ pub(super) fn note<I: Index>(
         all.iter().for_each(|one| known.join(&one.known));
         all.iter_mut().for_each(|one| one.known.clone_from(&known));
     }
-    keep(index, before, all, &own)
+    keep(index, &before, all, &own)
 }
 
 /// Drops the hearsay that this device no longer needs, because it knows as much itself.
@@ -88,12 +88,12 @@ pub(crate) fn settle<I: Index>(index: &mut I) -> Result<(), I::Error> {
     }
     let own = full_knowledge(&index.state()?);
     let all = before.clone();
-    keep(index, before, all, &own)
+    keep(index, &before, all, &own)
 }
 
 fn keep<I: Index>(
     index: &mut I,
-    before: Vec<Hearsay>,
+    before: &[Hearsay],
     mut all: Vec<Hearsay>,
     own: &VersionVector,
 ) -> Result<(), I::Error> {
@@ -103,31 +103,39 @@ fn keep<I: Index>(
     if all == before { Ok(()) } else { index.put_hearsay(&all) }
 }
 
-/// What is told of pages: those ids that are hearsay under what was known of them, and then the rest.
-///
-/// # Errors
-/// The storage's.
-pub(crate) fn split<I: IndexRead>(
-    index: &I,
-    mut pages: Vec<Page>,
-) -> Result<(Vec<(VersionVector, Vec<Page>)>, Vec<Page>), I::Error> {
-    let mut heard = Vec::new();
-    if pages.is_empty() {
-        return Ok((heard, pages));
-    }
-    for Hearsay { known, pages: ids } in index.hearsay()? {
-        let mut parts = Vec::new();
-        for page in &mut pages {
-            if let Some(ids) = ids.get(&page.id) {
-                parts.push(page.clone().within(ids));
-                *page = page.clone().without(ids);
+/// What is told of pages.
+#[derive(Debug, Default)]
+pub(crate) struct Telling {
+    /// Those ids that are hearsay, under what was known of them.
+    pub(crate) heard: Vec<(VersionVector, Vec<Page>)>,
+    /// The rest.
+    pub(crate) own: Vec<Page>,
+}
+
+impl Telling {
+    /// How these pages are told.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub(crate) fn of<I: IndexRead>(index: &I, pages: Vec<Page>) -> Result<Telling, I::Error> {
+        let mut telling = Telling { heard: Vec::new(), own: pages };
+        if telling.own.is_empty() {
+            return Ok(telling);
+        }
+        for Hearsay { known, pages: ids } in index.hearsay()? {
+            let mut parts = Vec::new();
+            for page in &mut telling.own {
+                if let Some(ids) = ids.get(&page.id) {
+                    parts.push(page.clone().within(ids));
+                    *page = page.clone().without(ids);
+                }
+            }
+            parts.retain(|part| !part.is_empty());
+            if !parts.is_empty() {
+                telling.heard.push((known, parts));
             }
         }
-        parts.retain(|part| !part.is_empty());
-        if !parts.is_empty() {
-            heard.push((known, parts));
-        }
+        telling.own.retain(|page| !page.is_empty());
+        Ok(telling)
     }
-    pages.retain(|page| !page.is_empty());
-    Ok((heard, pages))
 }

@@ -248,7 +248,7 @@ mod tests {
         assert!(!one.join(&other));
         let offsets: Vec<u64> = one.dots().map(|dot| dot.number - one.id.first()).collect();
         assert_eq!(offsets, [1, 3, 4]);
-        let three = page(std::iter::once(3));
+        let three = page(core::iter::once(3));
         assert_eq!(one.clone().within(&page([2, 3].into_iter())), three);
         assert_eq!(one.without(&page([1, 2, 4].into_iter())), three);
     }

@@ -163,7 +163,9 @@ impl<I: Index> Transaction<'_, I> {
                 break;
             };
             let mut above = vec![first.shown_parent];
-            if self.index.is_forgotten_inode(at)? {
+            if self.has_no_version(at)? {
+                // It goes on as new when it is published.
+            } else if self.index.is_forgotten_inode(at)? {
                 let new = self.renewed_inode(at)?;
                 if self.is_directory(at)? {
                     let mut children = Vec::new();
@@ -293,6 +295,10 @@ impl<I: Index> Transaction<'_, I> {
         row.map_or(Ok(()), |row| self.take_up(row.node.inode()).map(drop))
     }
 
+    fn has_no_version(&self, id: InodeId) -> Result<bool, I::Error> {
+        Ok(self.index.inode(id)?.is_some_and(|state| state.inode.is_withheld()))
+    }
+
     /// Whether nothing forgotten is what an inode is shown by.
     fn is_up(&self, id: InodeId) -> Result<bool, I::Error> {
         if id == InodeId::ROOT || !self.index.forgets()? {
@@ -301,6 +307,9 @@ impl<I: Index> Transaction<'_, I> {
         let entries = self.index.entries_of(id)?;
         let mut present = entries.iter().filter(|entry| entry.present);
         let Some(first) = present.next() else { return Ok(true) };
+        if self.has_no_version(id)? {
+            return Ok(!self.index.is_forgotten_inode(first.shown_parent)?);
+        }
         let mut is_up = !self.index.is_forgotten_inode(id)?
             && !self.index.is_forgotten_entry(first.entry.id)?
             && !self.index.is_forgotten_inode(first.shown_parent)?;
