@@ -179,10 +179,12 @@ impl Oblivion {
         let Some(first) = healed.first() else { return Ok(()) };
         for name in first.index.view() {
             for it in first.shows(name.node) {
-                let of_copy = touches.get(&name.node.key());
+                // A copy is shown because its file lives.
+                let nodes = [name.node.key(), name.node.inode()];
+                let of_node = nodes.iter().filter_map(|node| touches.get(node));
                 // What was merged is in several files.
                 let files = self.gone.iter().filter(|gone| gone.saved.contains(&it));
-                let touched = files.filter_map(|gone| touches.get(&gone.inode)).chain(of_copy);
+                let touched = files.filter_map(|gone| touches.get(&gone.inode)).chain(of_node);
                 let touched: Vec<Dot> = touched.flatten().copied().collect();
                 let unknown = |gone: &Gone| {
                     touched.iter().any(|dot| known.covers(*dot) && !gone.known.covers(*dot))
