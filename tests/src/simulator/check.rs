@@ -98,6 +98,14 @@ fn remembered(replica: &Replica) -> view::Whole {
             is_forgotten_name(replica, *id) || of.is_some_and(|inode| is_forgotten(replica, inode));
         *present || !is_over
     });
+    // Where a removed one would be shown depends on the cycles that it is part of, and so on removed
+    // directories that some still have.
+    let Ok(forgets) = replica.index.forgets();
+    for (id, (shown_parent, present)) in whole.entries.iter_mut().filter(|_| forgets) {
+        if let Some(state) = replica.index.held_entry(*id).filter(|_| !*present) {
+            *shown_parent = state.entry.place.parent;
+        }
+    }
     whole
 }
 
