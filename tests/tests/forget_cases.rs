@@ -347,6 +347,25 @@ fn who_took_the_last_name_is_heard_though_a_save_over_the_other_waits() {
 }
 
 #[test]
+fn who_took_the_last_name_is_heard_by_way_of_one_who_still_has_another() {
+    let mut all = three(links);
+    let [first, second, third] = &mut all[..] else { unreachable!("there are three") };
+    let draft = first.create(ROOT, "draft", Kind::File);
+    first.rename((ROOT, "draft"), (ROOT, "b"));
+    second.remove(ROOT, "a");
+    assert_eq!(forget(second, &[]), 1);
+    // The last one for him alone, as what took the other hasn't come to anybody yet.
+    first.remove(ROOT, "a");
+    talk(first, third);
+    talk(second, third);
+    first.edit(draft, 9);
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["b=9"]);
+    }
+}
+
+#[test]
 fn a_file_that_was_removed_in_a_forgotten_directory_comes_back_with_what_its_remover_did_not_see() {
     let mut all: Vec<Replica> = (0..2).map(|number| Replica::new(number, START)).collect();
     all[0].create(ROOT, "d", Kind::Directory);

@@ -10,8 +10,8 @@ use crate::effect::Effect;
 use crate::id::{EntryId, InodeId};
 use crate::index::{EntryState, Index, Register};
 use crate::operation::Context;
-use crate::register::{Inode, Kind, Removal};
-use crate::transaction::{Heard as Written, Transaction};
+use crate::register::{Inode, Kind};
+use crate::transaction::Transaction;
 use crate::vector::VersionVector;
 use crate::view::outlives;
 use alloc::collections::BTreeSet;
@@ -217,37 +217,15 @@ impl<I: Index> Ear<'_, '_, I> {
         Ok(())
     }
 
-    /// Has the other names of a file say that a name which is forgotten was taken for the last one
-    /// where the other device doesn't know of it: of that name nobody is told any more.
+    /// Has a name that is forgotten go on as a new one that is removed, if it was taken for the last one
+    /// where the other device doesn't know of it: of the old one nobody is told any more.
     fn pass_on(&mut self, state: &EntryState) -> Result<(), I::Error> {
         let removal = state.entry.removal.as_ref().filter(|removal| removal.last_link);
         let Some(last) = removal else { return Ok(()) };
         if last.dots.dots().all(|dot| self.known.covers(dot)) {
             return Ok(());
         }
-        for other in self.transaction.entries_of(state.entry.inode)? {
-            if self.transaction.index.is_forgotten_entry(other.entry.id)? {
-                continue;
-            }
-            let mut now = other.clone();
-            // One that waits for a file to be published says so once it counts.
-            if let Some((waiting, _)) = &mut now.withheld {
-                waiting.last_link = true;
-                waiting.saw_content.join(&last.saw_content);
-            }
-            let mut heard = Written::Here;
-            if let Some(removal) = other.entry.removal.clone() {
-                let dots = VersionVector::from_iter([self.transaction.dot()]);
-                let saw_content = last.saw_content.clone();
-                let removal = Removal { dots, saw_content, last_link: true, ..removal };
-                Removal::merge_into(&mut now.entry.removal, Some(removal));
-                heard = Written::ByAll;
-            }
-            if now != other {
-                self.transaction.write_entry(Some(other), now, heard)?;
-            }
-        }
-        Ok(())
+        self.transaction.renew_removed(state, last)
     }
 
     /// Directories, until none of them is left that something new is in.

@@ -130,6 +130,27 @@ impl<I: Index> Transaction<'_, I> {
         Ok(above)
     }
 
+    /// Makes a forgotten name that is removed go on as a new one that is, unless it does already.
+    pub(super) fn renew_removed(
+        &mut self,
+        state: &EntryState,
+        removal: &Removal,
+    ) -> Result<(), I::Error> {
+        let id = self.renewed_entry(state.entry.id)?;
+        let said = self.entry(id)?.and_then(|state| state.entry.removal);
+        let is_said = |said: Removal| {
+            said.last_link == removal.last_link && said.saw_content.covers_all(&removal.saw_content)
+        };
+        if said.is_some_and(is_said) {
+            return Ok(());
+        }
+        let place = Place { dot: self.dot(), ..state.entry.place.clone() };
+        let dots = VersionVector::from_iter([self.dot()]);
+        let removal = Some(Removal { dots, ..removal.clone() });
+        let entry = Entry { id, place, removal, ..state.entry.clone() };
+        self.receive_entry(entry, &mut BTreeSet::new())
+    }
+
     /// Makes a forgotten directory go on as a new one with these children. Answers the directory
     /// that it is in.
     pub(super) fn renew_directory(
