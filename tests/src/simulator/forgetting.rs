@@ -148,7 +148,7 @@ impl Oblivion {
         Ok(())
     }
 
-    /// What was forgotten is shown nowhere, unless somebody did something to it that the device which
+    /// What was forgotten is shown nowhere, unless somebody did something to it that a device which
     /// forgot it didn't know of, and that came to the others.
     pub(super) fn nothing_came_back<'a>(
         &self,
@@ -194,8 +194,13 @@ impl Oblivion {
                     let Ok(forgotten) = first.index.is_forgotten_inode(gone.inode);
                     forgotten && gone.saved.contains(&it)
                 };
-                let mut gone = self.gone.iter().filter(is_over);
-                if gone.any(|gone| !unknown(gone)) {
+                let over = self.gone.iter().filter(is_over).map(|gone| gone.inode);
+                // Where several forgot it, it counts who is heard first.
+                let is_seen = |inode| {
+                    let mut all = self.gone.iter().filter(|gone| gone.inode == inode);
+                    all.all(|gone| !unknown(gone))
+                };
+                if over.collect::<BTreeSet<_>>().into_iter().any(is_seen) {
                     return Err(format!("what was removed and forgotten came back: {name:?}"));
                 }
             }
