@@ -61,7 +61,6 @@ faults! {
     WaitingStays = "waiting-stays": "What nobody moved out of something forgotten stays there.";
     RenewedKeepsDots = "renewed-keeps-dots": "A name that goes on as new keeps its old dot.";
     ForgottenNotTold = "forgotten-not-told": "Others are not told of what is forgotten.";
-    HearsayForAll = "hearsay-for-all": "What was known of some forgotten ids is claimed of all.";
     HearsayLost = "hearsay-lost": "What others knew of what is forgotten isn't passed on.";
     IdentityKeepsWriter = "identity-keeps-writer": "Another identity goes on under the former writer.";
     FormerEndless = "former-endless": "Every place under a former writer counts as one in this log.";

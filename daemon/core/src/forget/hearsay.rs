@@ -69,11 +69,6 @@ pub(super) fn note<I: Index>(
     if known.len() <= WRITERS_MAX && !sabotaged!(HearsayLost) {
         all.push(new);
     }
-    if sabotaged!(HearsayForAll) {
-        let mut known = VersionVector::new();
-        all.iter().for_each(|one| known.join(&one.known));
-        all.iter_mut().for_each(|one| one.known.clone_from(&known));
-    }
     keep(index, &before, all, &own)
 }
 
