@@ -1,10 +1,10 @@
 //! Forgetting in a simulation: what each sweep may let go, and that nothing of it comes back.
 
-use super::replica::{Act, Replica, Saved, saved};
+use super::replica::{Act, Replica, Saved, Touch, saved};
 use crate::memory_index::Mark;
 use kith_core::clock::WallMs;
 use kith_core::exchange::full_knowledge;
-use kith_core::forget::{IdKind, Sweep, Swept, renewed, successor, sweep};
+use kith_core::forget::{IdKind, Page, Sweep, Swept, renewed, successor, sweep};
 use kith_core::id::{DeviceId, Dot, EntryId, InodeId};
 use kith_core::index::{EntryState, IndexRead, InodeState};
 use kith_core::register::Inode;
@@ -158,12 +158,12 @@ impl Oblivion {
         if self.gone.is_empty() {
             return Ok(());
         }
-        let mut touches: BTreeMap<InodeId, Vec<Dot>> = BTreeMap::new();
-        for (inode, dot) in all.flat_map(|replica| &replica.touches) {
+        let mut touches: BTreeMap<InodeId, Vec<&Touch>> = BTreeMap::new();
+        for touch in all.flat_map(|replica| &replica.touches) {
             // Also of the new one that goes on for it, and for that one.
-            let next = renewed(inode.0);
-            for inode in [inode.0, next, renewed(next), renewed(renewed(next))] {
-                touches.entry(InodeId(inode)).or_default().push(*dot);
+            let next = renewed(touch.inode.0);
+            for inode in [touch.inode.0, next, renewed(next), renewed(renewed(next))] {
+                touches.entry(InodeId(inode)).or_default().push(touch);
             }
         }
         let mut known = VersionVector::new();
@@ -174,7 +174,8 @@ impl Oblivion {
             // are all up to there.
             let inodes = replica.index.inodes().flat_map(|state| inode_dots(&state.inode));
             let entries = replica.index.entries().flat_map(entry_dots);
-            inodes.chain(entries).for_each(|dot| known.include(dot));
+            let forgotten = replica.index.pages().flat_map(Page::dots);
+            inodes.chain(entries).chain(forgotten).for_each(|dot| known.include(dot));
         }
         let Some(first) = healed.first() else { return Ok(()) };
         for name in first.index.view() {
@@ -185,9 +186,10 @@ impl Oblivion {
                 // What was merged is in several files.
                 let files = self.gone.iter().filter(|gone| gone.saved.contains(&it));
                 let touched = files.filter_map(|gone| touches.get(&gone.inode)).chain(of_node);
-                let touched: Vec<Dot> = touched.flatten().copied().collect();
+                let touched: Vec<&Touch> = touched.flatten().copied().collect();
                 let unknown = |gone: &Gone| {
-                    touched.iter().any(|dot| known.covers(*dot) && !gone.known.covers(*dot))
+                    let mut came = touched.iter().filter(|touch| known.covers(touch.first));
+                    came.any(|touch| !gone.known.covers(touch.last))
                 };
                 // What was forgotten may have been forgotten on a disk that was lost.
                 let is_over = |gone: &&Gone| {
@@ -228,12 +230,13 @@ impl Replica {
         successor
     }
 
-    /// Notes of which inodes anything was written since `mark`.
-    pub(super) fn note_touches(&mut self, mark: Mark) {
+    /// Notes of which inodes anything was written since `mark`, when the last number was `before`.
+    pub(super) fn note_touches(&mut self, mark: Mark, before: u64) {
         let Ok(state) = self.index.state();
-        let dot = Dot { writer: state.writer, number: state.number };
+        let dot = |number| Dot { writer: state.writer, number };
+        let (first, last) = (dot(state.number.min(before + 1)), dot(state.number));
         let touched = self.index.written_since(mark).into_iter();
-        self.touches.extend(touched.map(|inode| (inode, dot)));
+        self.touches.extend(touched.map(|inode| Touch { inode, first, last }));
     }
 }
 

@@ -49,6 +49,13 @@ struct Commit {
     heard_before: Heard,
 }
 
+/// What an operation wrote something of, and the first and the last number that it gave out.
+pub(super) struct Touch {
+    pub(super) inode: InodeId,
+    pub(super) first: Dot,
+    pub(super) last: Dot,
+}
+
 /// One replica.
 pub(super) struct Replica {
     pub(super) device: DeviceId,
@@ -58,8 +65,8 @@ pub(super) struct Replica {
     pub(super) off_ms: i64,
     pub(super) timeline: Timeline,
     pub(super) heard: Heard,
-    /// What each operation touched, under the last number that it gave out; if anybody wants to know.
-    pub(super) touches: Vec<(InodeId, Dot)>,
+    /// What each operation touched, if anybody wants to know.
+    pub(super) touches: Vec<Touch>,
     pub(super) keeps_touches: bool,
     author: String,
     commits: Vec<Commit>,
@@ -160,10 +167,10 @@ impl Replica {
     ) -> Result<Applied, OperationError<Infallible>> {
         let context = self.context(now);
         let text = story::is_heard().then(|| format!("{operation:?}"));
-        let mark = self.index.mark();
+        let (mark, Ok(before)) = (self.index.mark(), self.index.state());
         let result = self.transact(|index| apply_operation(index, context, operation));
         if self.keeps_touches && result.is_ok() {
-            self.note_touches(mark);
+            self.note_touches(mark, before.number);
         }
         story::tell(|| format!("{:?}: {} -> {result:?}", self.device, text.unwrap_or_default()));
         result
