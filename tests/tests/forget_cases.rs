@@ -481,6 +481,28 @@ fn what_goes_on_as_new_does_not_bring_back_what_it_moves_aside() {
 }
 
 #[test]
+fn a_copy_that_others_removed_does_not_come_back_with_the_file_that_it_was_beside() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    let file = find(&all[0], ROOT, "a");
+    all[1].edit(file, 2);
+    all[2].now += 10_000;
+    all[2].edit(file, 3);
+    settle(&mut all);
+    let lines = all[0].lines();
+    assert!(lines.len() == 2 && lines[0] == "a=3" && lines[1].ends_with("=2"), "{lines:?}");
+    // The first removes both; the third goes on with the one.
+    for line in lines.iter().rev() {
+        all[0].remove(ROOT, line.rsplit_once('=').unwrap().0);
+    }
+    assert_eq!(forget(&mut all[0], &[]), 4);
+    all[2].edit(file, 4);
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["a=4"]);
+    }
+}
+
+#[test]
 fn what_lives_in_a_directory_that_only_one_device_still_has_is_shown_by_all() {
     let mut all: Vec<Replica> = (0..3).map(|number| Replica::new(number, START)).collect();
     let outer = all[0].create(ROOT, "outer", Kind::Directory);

@@ -86,6 +86,7 @@ impl<I: Index> Transaction<'_, I> {
     /// Makes files of their own of the versions that stand beside a file: a new object has one
     /// version, as all that this device makes at once of one file cover one another.
     fn settle_versions(&mut self, id: InodeId) -> Result<(), I::Error> {
+        self.drop_forgotten_copies(id)?;
         let several = self.inode(id)?.is_some_and(|state| state.inode.versions.len() > 1);
         let first = self.entries_of(id)?.into_iter().find(|entry| entry.present);
         let Some(first) = first.filter(|_| several) else { return Ok(()) };
@@ -93,6 +94,26 @@ impl<I: Index> Transaction<'_, I> {
         let parent = self.representative(first.shown_parent)?;
         self.settle_shown(&(parent, first.entry.place.name))?;
         self.refresh()
+    }
+
+    /// A version that others made a file of, and forgot that, goes from beside the others.
+    fn drop_forgotten_copies(&mut self, id: InodeId) -> Result<(), I::Error> {
+        let Some(state) = self.inode(id)? else { return Ok(()) };
+        let mut gone = Vec::new();
+        for version in state.inode.versions.values() {
+            if self.index.is_forgotten_inode(InodeId(version.dot))? {
+                gone.push(version.clone());
+            }
+        }
+        if gone.is_empty() || gone.len() == state.inode.versions.len() {
+            return Ok(());
+        }
+        let mut now = (*state).clone();
+        for version in &gone {
+            now.inode.versions.remove(&version.dot);
+        }
+        self.retire(id, &gone)?;
+        self.write_inode(now)
     }
 
     fn write_renewed_inode(
