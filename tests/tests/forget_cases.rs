@@ -366,6 +366,25 @@ fn who_took_the_last_name_is_heard_by_way_of_one_who_still_has_another() {
 }
 
 #[test]
+fn a_file_that_comes_back_has_one_name_on_all_though_that_was_forgotten() {
+    let mut all = three(links);
+    let file = find(&all[0], ROOT, "a");
+    all[2].remove(ROOT, "a");
+    assert_eq!(forget(&mut all[2], &[]), 1);
+    all[0].remove(ROOT, "b");
+    all[0].remove(ROOT, "a");
+    let (left, right) = all.split_at_mut(2);
+    talk(&mut left[0], &mut right[0]);
+    // Of none of this the second knows. Its version is shown where the file was last.
+    all[1].edit(file, 3);
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["a=3"]);
+        replica.check();
+    }
+}
+
+#[test]
 fn a_file_that_was_removed_in_a_forgotten_directory_comes_back_with_what_its_remover_did_not_see() {
     let mut all: Vec<Replica> = (0..2).map(|number| Replica::new(number, START)).collect();
     all[0].create(ROOT, "d", Kind::Directory);

@@ -16,6 +16,7 @@ use crate::id::{Dot, EntryId, InodeId, WriterId};
 use crate::index::{EntryState, Index, IndexRead, Register};
 use crate::register::{Entry, Inode};
 use crate::transaction::Transaction;
+use crate::view::outlives;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -143,20 +144,32 @@ impl<I: Index> Transaction<'_, I> {
     }
 
     /// Drops forgotten entries of an inode that isn't forgotten itself: what they said counts no
-    /// more, here as elsewhere. Those that are all it is shown by stay; and unless the inode is
+    /// more, here as elsewhere. Those that are all it could be shown by stay; and unless the inode is
     /// `is_changing`, so do last names, with which the inode itself may be about to be forgotten.
     pub(crate) fn purge(&mut self, inode: InodeId, is_changing: bool) -> Result<(), I::Error> {
         if !self.index.forgets()? || self.index.is_forgotten_inode(inode)? {
             return Ok(());
         }
         let (mut over, mut is_kept) = (Vec::new(), false);
+        let (mut in_want, mut has_other) = (Vec::new(), false);
         for state in self.entries_of(inode)? {
             if self.index.is_forgotten_entry(state.entry.id)? {
-                let was_last = state.entry.removal.is_some_and(|removal| removal.last_link);
-                over.extend(Some((state.entry.id, was_last)).filter(|_| !state.present));
+                let was_last =
+                    state.entry.removal.as_ref().is_some_and(|removal| removal.last_link);
+                let name = (state.entry.id, was_last);
+                over.extend(Some(name).filter(|_| !state.present));
+                if state.present && !outlives(&state) && !self.is_directory(inode)? {
+                    in_want.push((name, state));
+                }
             } else {
                 is_kept |= state.present;
+                has_other = true;
             }
+        }
+        // What is shown by a removed name for want of another one is shown by one that isn't forgotten.
+        for (name, state) in in_want.into_iter().filter(|_| has_other) {
+            self.mark(&state)?;
+            over.push(name);
         }
         over.retain(|(_, was_last)| is_kept || is_changing || !was_last);
         for (id, _) in over {

@@ -104,10 +104,11 @@ impl<I: Index> Transaction<'_, I> {
         self.catch_up(entry.latest_hlc());
         self.purge(entry.inode, true)?;
         let Some(mine) = self.entry(entry.id)? else {
-            let shown_parent = entry.place.parent;
+            let (inode, shown_parent) = (entry.inode, entry.place.parent);
             let state =
                 EntryState { entry, withheld: None, logged: 0, shown_parent, present: false };
-            return self.write_entry(None, state, Heard::ByAll);
+            self.write_entry(None, state, Heard::ByAll)?;
+            return self.purge(inode, true);
         };
         let mut merged = mine.clone();
         if mine.logged == 0 {
