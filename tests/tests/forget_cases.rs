@@ -385,6 +385,29 @@ fn a_file_that_comes_back_has_one_name_on_all_though_that_was_forgotten() {
 }
 
 #[test]
+fn a_directory_goes_with_the_forgotten_name_that_kept_it() {
+    let mut all = three(|one| {
+        let directory = one.create(ROOT, "d", Kind::Directory);
+        one.write(directory, "a", 1);
+        let node = Node::Inode(find(one, directory, "a"));
+        one.apply(Operation::Link { node, parent: ROOT, name: name("b") }).unwrap();
+    });
+    let directory = find(&all[2], ROOT, "d");
+    all[2].remove(directory, "a");
+    all[2].remove(ROOT, "d");
+    let (left, right) = all.split_at_mut(2);
+    talk(&mut left[1], &mut right[0]);
+    assert_eq!(forget(&mut all[2], &[]), 1);
+    // Neither took the last one.
+    all[0].remove(ROOT, "b");
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["b=1"]);
+        replica.check();
+    }
+}
+
+#[test]
 fn a_file_that_was_removed_in_a_forgotten_directory_comes_back_with_what_its_remover_did_not_see() {
     let mut all: Vec<Replica> = (0..2).map(|number| Replica::new(number, START)).collect();
     all[0].create(ROOT, "d", Kind::Directory);

@@ -169,6 +169,8 @@ impl<I: Index> Transaction<'_, I> {
         // What is shown by a removed name for want of another one is shown by one that isn't forgotten.
         for (name, state) in in_want.into_iter().filter(|_| has_other) {
             self.mark(&state)?;
+            // What it was in may have been kept for it alone.
+            self.touched.extend([state.shown_parent, state.entry.place.parent]);
             over.push(name);
         }
         over.retain(|(_, was_last)| is_kept || is_changing || !was_last);
