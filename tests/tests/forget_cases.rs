@@ -545,6 +545,31 @@ fn a_copy_that_others_removed_does_not_come_back_with_the_file_that_it_was_besid
 }
 
 #[test]
+fn what_was_only_taken_along_is_gone_once_it_is_heard_that_others_removed_it() {
+    let mut all = three(|one| {
+        one.create(ROOT, "d", Kind::Directory);
+    });
+    let directory = find(&all[0], ROOT, "d");
+    all[0].write(directory, "a", 1);
+    let (one, other) = pair(&mut all);
+    talk(one, other);
+    // The third knows nothing of the file, the first removes it too.
+    all[2].remove(ROOT, "d");
+    all[0].remove(directory, "a");
+    all[0].remove(ROOT, "d");
+    assert_eq!((forget(&mut all[2], &[]), forget(&mut all[0], &[])), (2, 4));
+    let (left, right) = all.split_at_mut(2);
+    talk(&mut left[1], &mut right[0]);
+    for replica in &all[1..] {
+        assert_eq!(replica.lines(), ["d/", "d/a=1"]);
+    }
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["d/"]);
+    }
+}
+
+#[test]
 fn what_lives_in_a_directory_that_only_one_device_still_has_is_shown_by_all() {
     let mut all: Vec<Replica> = (0..3).map(|number| Replica::new(number, START)).collect();
     let outer = all[0].create(ROOT, "outer", Kind::Directory);

@@ -196,6 +196,7 @@ impl Source {
             parent,
             name: self.name(),
             replaced: None,
+            carried: self.random.chance(10).then(|| self.dot()),
             author: "lap".into(),
             unread: BTreeMap::new(),
         };

@@ -73,6 +73,7 @@ fn entry() -> impl Strategy<Value = Register> {
                     let inode = inode_id(of);
                     Replaced { inode, dot, last: inode, last_dot: dot }
                 }),
+                carried: None,
                 author: "x".to_owned(),
                 unread: Unread::new(),
             };

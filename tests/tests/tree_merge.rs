@@ -160,6 +160,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                 parent: InodeId(parent),
                 name: EntryName::new([b"a", b"b"][name]).unwrap(),
                 replaced: None,
+                carried: (name == 1).then_some(dot),
                 author: String::new(),
                 unread: place_unread,
             },

@@ -175,10 +175,21 @@ pub struct Place {
     pub name: EntryName,
     /// What had the name before, if this took it over.
     pub replaced: Option<Replaced>,
+    /// The place that it had, if it was only taken along from there into what its directory goes on
+    /// as: by nobody's act.
+    pub carried: Option<Dot>,
     /// The name of the device that put it here.
     pub author: Author,
     /// What a newer version of Kith added.
     pub unread: Unread,
+}
+
+impl Place {
+    /// The last change that was somebody's act.
+    #[must_use]
+    pub fn moved_by(&self) -> Dot {
+        self.carried.unwrap_or(self.dot)
+    }
 }
 
 /// That somebody removed an entry, and what they had seen. Two removals join: what either saw

@@ -8,7 +8,8 @@ pub(super) struct Clones {
     /// Clocks that leap may make a lost life look like one that goes on.
     keeps_time: bool,
     is_any_copied: bool,
-    /// Devices of a life of which something was still under way after its end.
+    /// Devices of a life of which something was still under way after its end, and those that took
+    /// such a greeting.
     rests: BTreeSet<DeviceId>,
     signs: BTreeSet<DeviceId>,
 }

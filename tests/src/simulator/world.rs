@@ -14,7 +14,7 @@ use kith_core::exchange::{ProtocolError, ReceiveError, Session};
 use kith_core::id::{DeviceId, InodeId};
 use kith_core::index::Node;
 use kith_core::operation::{AttributeChange, Operation};
-use kith_core::wire;
+use kith_core::wire::{self, Message};
 use std::collections::{BTreeSet, VecDeque};
 
 /// After so many rounds of everybody talking to everybody there must be nothing left to say.
@@ -419,6 +419,7 @@ impl World {
         let Some(connection) = connections.get_mut(which) else { return Ok(false) };
         let Some(frame) = connection.ways[way].frames.pop_front() else { return Ok(false) };
         let at = ends[1 - way];
+        let is_of_a_former_life = connection.ways[way].session.is_none();
         let Some(session) = &mut connection.ways[1 - way].session else { return Ok(true) };
         let decode = || wire::decode(&frame.bytes[wire::FRAME_HEAD_BYTES..]);
         let message = decode().map_err(|error| format!("an unreadable message: {error}"))?;
@@ -428,6 +429,10 @@ impl World {
         let writer = place.replica.writer();
         let before = place.replica.index.mark();
         story::tell(|| format!("{:?} receives {message:?}", place.replica.device));
+        if is_of_a_former_life && matches!(message, Message::Hello { .. }) {
+            // It may say more of this device than the sender's next life knew, and come after that.
+            self.clones.note_rest(place.replica.device);
+        }
         let taken =
             place.replica.transact(|index| session.receive(index, context, writer, message));
         if let Err(ReceiveError::Protocol(ProtocolError::Forgotten)) = taken {

@@ -320,9 +320,12 @@ pub(crate) fn read_entry(decoder: &mut Decoder<'_>) -> Result<Entry, DecodeError
     })
 }
 
-/// 1 origin, 2 parent, 3 name, 4 what it replaced (`[inode, dot]`), 5 author.
+/// 1 origin, 2 parent, 3 name, 4 what it replaced (`[inode, dot]`), 5 author, 6 the place that it was
+/// carried from.
 pub(super) fn write_place(writer: &mut Writer, place: &Place) {
-    let mut fields = writer.fields(4 + usize::from(place.replaced.is_some()), &place.unread);
+    let optional = [place.replaced.is_some(), place.carried.is_some()];
+    let mut fields =
+        writer.fields(4 + optional.map(usize::from).iter().sum::<usize>(), &place.unread);
     fields.field(1, |writer| write_origin(writer, place.stamp, place.dot));
     fields.field(2, |writer| write_dot(writer, place.parent.0));
     fields.field(3, |writer| writer.bytes(place.name.as_bytes()));
@@ -334,12 +337,13 @@ pub(super) fn write_place(writer: &mut Writer, place: &Place) {
         write_dot(writer, replaced.last_dot);
     });
     fields.field(5, |writer| writer.text(&place.author));
+    fields.optional(6, place.carried, write_dot);
     fields.end();
 }
 
 pub(super) fn read_place(decoder: &mut Decoder<'_>) -> Result<Place, DecodeError> {
     let (mut origin, mut parent, mut name) = (None, None, None);
-    let (mut replaced, mut author) = (None, None);
+    let (mut replaced, mut author, mut carried) = (None, None, None);
     let unread = read_fields(decoder, "a place", |number, decoder| {
         match number {
             1 => origin = Some(read_origin(decoder)?),
@@ -358,6 +362,7 @@ pub(super) fn read_place(decoder: &mut Decoder<'_>) -> Result<Place, DecodeError
                 });
             }
             5 => author = Some(read_author(decoder)?),
+            6 => carried = Some(read_dot(decoder)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -369,6 +374,7 @@ pub(super) fn read_place(decoder: &mut Decoder<'_>) -> Result<Place, DecodeError
         parent: need(parent, "a place's parent")?,
         name: need(name, "a place's name")?,
         replaced,
+        carried,
         author: need(author, "a place's author")?,
         unread,
     })

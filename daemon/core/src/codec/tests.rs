@@ -82,8 +82,9 @@ fn entry() -> Entry {
                 last: InodeId(dot(5, 1)),
                 last_dot: dot(5, 3),
             }),
+            carried: Some(dot(2, 6)),
             author: "a".to_string(),
-            unread: [(6, b"\x18\xff"[..].into())].into(),
+            unread: [(9, b"\x18\xff"[..].into())].into(),
         },
         removal: Some(Removal {
             author: Some("desktop".into()),

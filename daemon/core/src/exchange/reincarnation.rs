@@ -145,6 +145,7 @@ impl Former {
         if self.is_doubtful(place.dot) {
             place.dot = next(state);
         }
+        place.carried = place.carried.filter(|dot| !self.is_doubtful(*dot));
         if let Some(replaced) = &mut place.replaced
             && let Some(dot) = renamed.get(&replaced.inode).and_then(|dots| dots.get(&replaced.dot))
         {

@@ -137,7 +137,7 @@ impl<I: Index> Ear<'_, '_, I> {
         let mut seen = BTreeSet::new();
         for id in entries {
             let state = self.transaction.entry(*id)?;
-            if state.is_some_and(|state| self.known.covers(state.entry.place.dot)) {
+            if state.is_some_and(|state| self.known.covers(state.entry.place.moved_by())) {
                 seen.insert(*id);
             }
         }
@@ -175,7 +175,7 @@ impl<I: Index> Ear<'_, '_, I> {
     /// somebody else removed it too, unheard of there, is no reason to keep it.
     fn is_known(&self, inode: &Inode, entries: &[EntryState]) -> bool {
         let mut made = inode_dots(inode);
-        made.extend(entries.iter().map(|state| state.entry.place.dot));
+        made.extend(entries.iter().map(|state| state.entry.place.moved_by()));
         let is_known = made.into_iter().all(|dot| self.known.covers(dot));
         if sabotaged!(KnownComesBack) {
             return false;

@@ -136,7 +136,8 @@ impl<I: Index> Transaction<'_, I> {
     ) -> Result<InodeId, I::Error> {
         let id = self.renewed_entry(old.entry.id)?;
         let fresh = if sabotaged!(RenewedKeepsDots) { old.entry.place.dot } else { self.dot() };
-        let place = Place { dot: fresh, parent: old.shown_parent, ..old.entry.place.clone() };
+        let parent = old.shown_parent;
+        let place = Place { dot: fresh, parent, carried: None, ..old.entry.place.clone() };
         let unread = old.entry.unread.clone();
         let entry = Entry { id, inode, place, removal: None, unread };
         self.receive_entry(entry, &mut BTreeSet::new())?;
@@ -165,7 +166,7 @@ impl<I: Index> Transaction<'_, I> {
         if said.is_some_and(is_said) {
             return Ok(());
         }
-        let place = Place { dot: self.dot(), ..state.entry.place.clone() };
+        let place = Place { dot: self.dot(), carried: None, ..state.entry.place.clone() };
         let dots = VersionVector::from_iter([self.dot()]);
         let removal = Some(Removal { dots, ..removal.clone() });
         let entry = Entry { id, place, removal, ..state.entry.clone() };
@@ -186,8 +187,7 @@ impl<I: Index> Transaction<'_, I> {
         self.write_renewed_inode(&state.inode, new, None)?;
         let above = self.write_renewed_entry(&entry, new)?;
         for child in children {
-            let (name, replaced) = (child.entry.place.name.clone(), child.entry.place.replaced);
-            self.place_entry(child, (new, name), replaced)?;
+            self.carry_entry(child, new)?;
         }
         self.remove_here(id)?;
         Ok(above)
@@ -256,8 +256,7 @@ impl<I: Index> Transaction<'_, I> {
         let next = super::successor(self.index, directory)?;
         let to = if next == directory { InodeId::ROOT } else { next };
         for child in self.index.entries_in(directory)?.into_iter().filter(|child| child.present) {
-            let (name, replaced) = (child.entry.place.name.clone(), child.entry.place.replaced);
-            self.place_entry(child, (to, name), replaced)?;
+            self.carry_entry(child, to)?;
         }
         Ok(())
     }

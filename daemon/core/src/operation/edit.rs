@@ -2,7 +2,7 @@
 
 use super::{AttributeChange, OperationError};
 use crate::clock::{Hlc, Stamp};
-use crate::id::{EntryId, InodeId};
+use crate::id::{Dot, EntryId, InodeId};
 use crate::index::{EntryState, Index, InodeState, Node, Shown};
 use crate::register::{
     Attributes, Entry, Inode, Kind, Owner, Parted, Place, Removal, Replaced, Unread,
@@ -70,7 +70,8 @@ impl<I: Index> Transaction<'_, I> {
         let author = self.state.author.clone();
         let (parent, name) = at;
         let unread = Unread::new();
-        let place = Place { stamp, dot: id.0, parent, name, replaced: None, author, unread };
+        let place =
+            Place { stamp, dot: id.0, parent, name, replaced: None, carried: None, author, unread };
         let entry = Entry { id, inode, place, removal: None, unread: Unread::new() };
         let state =
             EntryState { entry, withheld: None, logged: 0, shown_parent: parent, present: true };
@@ -186,7 +187,19 @@ impl<I: Index> Transaction<'_, I> {
         replaced: Option<Replaced>,
     ) -> Result<(), I::Error> {
         let stamp = self.stamp_after(latest_seen(&state));
-        self.write_place(state, at, replaced, stamp)
+        self.write_place(state, at, (replaced, None), stamp)
+    }
+
+    /// Takes an entry along into what its directory goes on as.
+    pub(crate) fn carry_entry(
+        &mut self,
+        state: EntryState,
+        directory: InodeId,
+    ) -> Result<(), I::Error> {
+        let Place { name, replaced, .. } = state.entry.place.clone();
+        let carried = Some(state.entry.place.moved_by());
+        let stamp = self.stamp_after(latest_seen(&state));
+        self.write_place(state, (directory, name), (replaced, carried), stamp)
     }
 
     /// Gives an entry the place at which a repair shows it.
@@ -197,14 +210,14 @@ impl<I: Index> Transaction<'_, I> {
         replaced: Option<Replaced>,
     ) -> Result<(), I::Error> {
         let stamp = Self::stamp_settled(latest_seen(&state));
-        self.write_place(state, at, replaced, stamp)
+        self.write_place(state, at, (replaced, None), stamp)
     }
 
     fn write_place(
         &mut self,
         state: EntryState,
         (parent, name): At,
-        replaced: Option<Replaced>,
+        (replaced, carried): (Option<Replaced>, Option<Dot>),
         stamp: Stamp,
     ) -> Result<(), I::Error> {
         let mut now = state.clone();
@@ -214,6 +227,7 @@ impl<I: Index> Transaction<'_, I> {
             parent,
             name,
             replaced,
+            carried,
             author: self.state.author.clone(),
             unread: Unread::new(),
         };

@@ -189,6 +189,7 @@ impl<I: Index> Transaction<'_, I> {
             parent,
             name,
             replaced: None,
+            carried: None,
             author: version.author.clone(),
             unread: Unread::new(),
         };
