@@ -270,6 +270,28 @@ fn a_device_that_is_restored_again_and_again_is_not_taken_for_two() {
 }
 
 #[test]
+fn a_device_that_lost_its_index_is_not_taken_for_two_because_another_was_restored() {
+    let (mut d, mut b, mut c) = (Device::new(1), Device::new(2), Device::new(3));
+    d.directories("first", 1);
+    talk(&mut d, &mut c);
+    let backup = c.clone();
+    d.directories("second", 1);
+    talk(&mut d, &mut c);
+    talk(&mut c, &mut b);
+    d = Device { tags: d.tags + 1000, ..Device::new(1) };
+    d.restart();
+    talk(&mut d, &mut c);
+    // What it lost it hears of from others, and names the place that it had reached before.
+    c = Device { tags: c.tags + 1000, ..backup };
+    c.restart();
+    talk(&mut c, &mut b);
+    talk(&mut d, &mut c);
+    meet(&mut [&mut d, &mut b, &mut c]);
+    equal(&[&d, &b, &c]);
+    assert_eq!(d.index.clone_signs().unwrap(), None);
+}
+
+#[test]
 fn two_processes_from_one_memory_part_as_soon_as_they_meet_the_same_device() {
     let (mut one, mut c) = (Device::new(1), Device::new(3));
     one.directories("shared", 2);

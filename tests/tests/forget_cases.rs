@@ -570,6 +570,29 @@ fn what_was_only_taken_along_is_gone_once_it_is_heard_that_others_removed_it() {
 }
 
 #[test]
+fn what_others_made_a_file_of_is_not_let_go_before_that_has_come() {
+    let mut all = three(|one| one.write(ROOT, "a", 1));
+    let file = find(&all[0], ROOT, "a");
+    all[1].edit(file, 2);
+    all[2].now += 10_000;
+    all[2].edit(file, 3);
+    settle(&mut all);
+    // The version beside it becomes a file, and the one that it was beside is forgotten.
+    all[0].remove(ROOT, "a");
+    assert_eq!(forget_without_the_third(&mut all), 2);
+    let (left, right) = all.split_at_mut(2);
+    hear_only(&mut right[0], &mut left[1]);
+    assert_eq!(right[0].lines(), [] as [&str; 0]);
+    assert_eq!(forget(&mut right[0], &[]), 0);
+    talk(&mut left[1], &mut right[0]);
+    for replica in &all {
+        let lines = replica.lines();
+        assert!(lines.len() == 1 && lines[0].ends_with("=2"), "{lines:?}");
+    }
+    assert_eq!(forget(&mut all[2], &[]), 2);
+}
+
+#[test]
 fn what_lives_in_a_directory_that_only_one_device_still_has_is_shown_by_all() {
     let mut all: Vec<Replica> = (0..3).map(|number| Replica::new(number, START)).collect();
     let outer = all[0].create(ROOT, "outer", Kind::Directory);

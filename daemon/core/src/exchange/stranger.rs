@@ -59,7 +59,7 @@ fn number(dot: Dot) -> u64 {
 ///
 /// - no log of this index ended there, and under the present writer the same device named
 ///   another end before, and knows what came up to there: somebody else talked to it since. One
-///   that doesn't know was itself put back to an earlier state; or
+///   that doesn't know, or names an earlier place in the same log, was itself put back; or
 /// - before, it named an earlier end of the same log, which isn't this index's either: whoever
 ///   writes it did so after this index knew of it.
 pub(super) fn heed<I: Index>(
@@ -90,7 +90,9 @@ pub(super) fn heed<I: Index>(
         && before.head.number < head.number
         && !recognises(index, state, former, before.head)?;
     let Cursor { writer, number, .. } = before.head;
-    let remembers = knowledge.covers(Dot { writer, number });
+    // It may have heard from others of what it lost, and then still names an earlier place in that log.
+    let was_put_back = writer == head.writer && head.number < number;
+    let remembers = knowledge.covers(Dot { writer, number }) && !was_put_back;
     Ok(((before.under == state.writer && remembers) || grew) && !sabotaged!(CopiesUnnoticed))
 }
 

@@ -4,9 +4,10 @@
 //! was removed with all in view that *they* knew. That is said of the very ids that were heard so, and of
 //! no others: of those that were forgotten elsewhere it may not be true.
 
-use super::{Page, PageId};
+use super::{IdKind, Page, PageId};
 use crate::codec::WRITERS_MAX;
 use crate::exchange::full_knowledge;
+use crate::id::Dot;
 use crate::index::{Index, IndexRead};
 use crate::vector::VersionVector;
 use alloc::collections::BTreeMap;
@@ -26,6 +27,12 @@ pub struct Hearsay {
 }
 
 impl Hearsay {
+    /// Whether an id is one of these.
+    #[must_use]
+    pub fn contains(&self, kind: IdKind, dot: Dot) -> bool {
+        self.pages.get(&PageId::of(kind, dot)).is_some_and(|page| page.contains(dot))
+    }
+
     fn add(&mut self, page: &Page) {
         if !page.is_empty() {
             self.pages.entry(page.id).or_insert_with(|| Page::new(page.id)).join(page);

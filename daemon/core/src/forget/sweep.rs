@@ -1,6 +1,6 @@
 //! Forgetting here.
 
-use super::{IdKind, Over, entry_dots, inode_dots};
+use super::{Hearsay, IdKind, Over, entry_dots, inode_dots};
 use crate::clock::WallMs;
 use crate::exchange::full_knowledge;
 use crate::id::{DeviceId, Dot, EntryId, InodeId};
@@ -67,7 +67,9 @@ pub fn sweep<I: Index>(
         });
     }
     let transaction = Transaction::begin(index, context)?;
-    let mut broom = Broom { transaction, sweep, known, over: Over::default(), forgotten: 0 };
+    let hearsay = transaction.index.hearsay()?;
+    let mut broom =
+        Broom { transaction, sweep, known, hearsay, over: Over::default(), forgotten: 0 };
     for state in removed {
         broom.consider_name(&state)?;
     }
@@ -82,6 +84,7 @@ struct Broom<'a, 's, I: Index> {
     sweep: &'s Sweep<'s>,
     /// What this device knows, and what each other one has said that it does. None: one hasn't.
     known: Option<Vec<VersionVector>>,
+    hearsay: Vec<Hearsay>,
     over: Over,
     forgotten: usize,
 }
@@ -183,9 +186,10 @@ impl<I: Index> Broom<'_, '_, I> {
             }
         }
         let index = &self.transaction.index;
-        // Of what another device has forgotten only this one's own time counts.
+        // Of what another device has forgotten only this one's own time counts, once it has all else that
+        // the other knew: some of it may have gone on as something that is still to come.
         if index.is_forgotten_inode(id)? {
-            return Ok(true);
+            return Ok(!self.hearsay.iter().any(|heard| heard.contains(IdKind::Inode, id.0)));
         }
         let mut dots = inode_dots(&state.inode);
         dots.extend(entries.iter().flat_map(|entry| entry_dots(&entry.entry)));
