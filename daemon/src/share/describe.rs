@@ -1,6 +1,5 @@
 //! What `stat` shows of a node: from the index, and from the open file where there is one.
 
-use super::open_files::OpenFile;
 use super::{Share, storage};
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::id::InodeId;
@@ -72,14 +71,6 @@ fn stored_bytes(content: &Content) -> u64 {
     }
 }
 
-/// What an open file knows better than the index.
-fn overlay(info: &mut NodeInfo, file: &OpenFile) {
-    let (size_bytes, mtime, published) = file.shape();
-    info.size_bytes = size_bytes;
-    info.stored_bytes = published.as_ref().map_or(size_bytes, stored_bytes);
-    info.modified = mtime;
-}
-
 impl Share {
     /// Reads from a snapshot, and again if a file's version was published and the file closed in
     /// between, so that what is answered is never older than the request.
@@ -108,11 +99,8 @@ impl Share {
             let glance = self.store.glance().map_err(|error| storage(&error))?;
             let mut seen = look(&glance);
             drop(glance);
-            if let Ok(info) = &mut seen
-                && info.kind == Kind::File
-                && let Some(file) = self.files.find(info.ino.0)
-            {
-                overlay(info, &file);
+            if let Ok(info) = &mut seen {
+                self.lay_open_over(info);
             }
             if self.files.epoch() == epoch {
                 return seen;
@@ -128,12 +116,20 @@ impl Share {
         state: &InodeState,
     ) -> Result<NodeInfo, LookupError> {
         let mut info = describe(snapshot, row, state).map_err(|error| storage(&error))?;
-        if state.inode.kind == Kind::File
-            && let Some(file) = self.files.find(row.ino)
-        {
-            overlay(&mut info, &file);
-        }
+        self.lay_open_over(&mut info);
         Ok(info)
+    }
+
+    /// What an open file knows better than the index.
+    fn lay_open_over(&self, info: &mut NodeInfo) {
+        if info.kind == Kind::File
+            && let Some(file) = self.files.find(info.ino.0)
+        {
+            let (size_bytes, mtime, published) = file.shape();
+            info.size_bytes = size_bytes;
+            info.stored_bytes = published.as_ref().map_or(size_bytes, stored_bytes);
+            info.modified = mtime;
+        }
     }
 
     /// A node by its number: one that a name leads to, or one that was removed. Who holds a
