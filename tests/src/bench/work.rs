@@ -272,7 +272,11 @@ fn git(at: &Path, arguments: &[&str]) {
             .env(format!("GIT_{role}_NAME"), "a")
             .env(format!("GIT_{role}_EMAIL"), "a@b.example");
     }
-    let ended = command.status().expect("git is installed");
+    let ended = command.status();
+    let ended = ended.unwrap_or_else(|error| {
+        // Of a directory that isn't there the error is the same as of a program.
+        panic!("git can't be started in {} ({:?}): {error}", at.display(), at.try_exists())
+    });
     assert!(ended.success(), "git {arguments:?} failed in {}", at.display());
 }
 
