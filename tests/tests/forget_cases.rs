@@ -593,6 +593,29 @@ fn what_others_made_a_file_of_is_not_let_go_before_that_has_come() {
 }
 
 #[test]
+fn a_file_that_was_being_made_under_two_names_is_sent_once_one_of_its_folders_was_forgotten() {
+    let mut all = three(|one| {
+        one.create(ROOT, "d", Kind::Directory);
+    });
+    let directory = find(&all[0], ROOT, "d");
+    let file = all[0].create(ROOT, "a", Kind::File);
+    let name = name("b");
+    let link = Operation::Link { node: Node::Inode(file), parent: directory, name };
+    all[0].apply(link).unwrap();
+    // Its names have numbers that others count as known, though they were never sent.
+    settle(&mut all);
+    all[1].remove(ROOT, "d");
+    assert_eq!(forget(&mut all[1], &[]), 2);
+    let (one, other) = pair(&mut all);
+    talk(one, other);
+    all[0].edit(file, 1);
+    settle(&mut all);
+    for replica in &all {
+        assert_eq!(replica.lines(), ["a=1", "d/", "d/b=1"]);
+    }
+}
+
+#[test]
 fn what_lives_in_a_directory_that_only_one_device_still_has_is_shown_by_all() {
     let mut all: Vec<Replica> = (0..3).map(|number| Replica::new(number, START)).collect();
     let outer = all[0].create(ROOT, "outer", Kind::Directory);

@@ -196,15 +196,17 @@ impl<I: Index> Transaction<'_, I> {
     /// Makes an inode go on as a new one as far as it is shown under something forgotten, with all
     /// that is in it, and what it is in. Answers what it is then.
     pub(super) fn take_up_inode(&mut self, id: InodeId) -> Result<InodeId, I::Error> {
-        let mut at = id;
         let mut answer = None;
-        loop {
+        let mut open = BTreeSet::from([id]);
+        while let Some(at) = open.pop_first() {
             self.refresh()?;
-            let Some(first) = self.entries_of(at)?.into_iter().find(|entry| entry.present) else {
+            let entries = self.entries_of(at)?;
+            let present = entries.iter().filter(|entry| entry.present);
+            let mut above: Vec<InodeId> = present.map(|entry| entry.shown_parent).collect();
+            if above.is_empty() {
                 self.move_out(at)?;
-                break;
-            };
-            let mut above = vec![first.shown_parent];
+                continue;
+            }
             if self.has_no_version(at)? {
                 // It goes on as new when it is published.
             } else if self.index.is_forgotten_inode(at)? {
@@ -232,15 +234,10 @@ impl<I: Index> Transaction<'_, I> {
                 self.purge(at, false)?;
             }
             answer.get_or_insert(at);
-            let mut next = None;
             for directory in above {
-                if self.index.is_forgotten_inode(directory)? {
-                    next = Some(directory);
+                if directory != at && self.index.is_forgotten_inode(directory)? {
+                    open.insert(directory);
                 }
-            }
-            match next {
-                Some(directory) => at = directory,
-                None => break,
             }
         }
         self.refresh()?;
@@ -346,16 +343,16 @@ impl<I: Index> Transaction<'_, I> {
             return Ok(true);
         }
         let entries = self.index.entries_of(id)?;
-        let mut present = entries.iter().filter(|entry| entry.present);
-        let Some(first) = present.next() else { return Ok(true) };
-        if self.has_no_version(id)? {
-            return Ok(!self.index.is_forgotten_inode(first.shown_parent)?);
+        let present: Vec<_> = entries.iter().filter(|entry| entry.present).collect();
+        if present.is_empty() {
+            return Ok(true);
         }
-        let mut is_up = !self.index.is_forgotten_inode(id)?
-            && !self.index.is_forgotten_entry(first.entry.id)?
-            && !self.index.is_forgotten_inode(first.shown_parent)?;
-        for other in present {
-            is_up &= !self.index.is_forgotten_entry(other.entry.id)?;
+        // Of what is still being made the ids may be forgotten: it goes on as new when it is published.
+        let is_made = self.has_no_version(id)?;
+        let mut is_up = is_made || !self.index.is_forgotten_inode(id)?;
+        for entry in present {
+            is_up &= !self.index.is_forgotten_inode(entry.shown_parent)?
+                && (is_made || !self.index.is_forgotten_entry(entry.entry.id)?);
         }
         Ok(is_up)
     }
