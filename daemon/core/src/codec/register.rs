@@ -320,12 +320,11 @@ pub(crate) fn read_entry(decoder: &mut Decoder<'_>) -> Result<Entry, DecodeError
     })
 }
 
-/// 1 origin, 2 parent, 3 name, 4 what it replaced (`[inode, dot]`), 5 author, 6 the place that it was
-/// carried from.
+/// 1 origin, 2 parent, 3 name, 4 what it replaced (`[inode, dot, last inode, last dot]`), 5 author,
+/// 6 the place that it was carried from.
 pub(super) fn write_place(writer: &mut Writer, place: &Place) {
-    let optional = [place.replaced.is_some(), place.carried.is_some()];
-    let mut fields =
-        writer.fields(4 + optional.map(usize::from).iter().sum::<usize>(), &place.unread);
+    let optional = usize::from(place.replaced.is_some()) + usize::from(place.carried.is_some());
+    let mut fields = writer.fields(4 + optional, &place.unread);
     fields.field(1, |writer| write_origin(writer, place.stamp, place.dot));
     fields.field(2, |writer| write_dot(writer, place.parent.0));
     fields.field(3, |writer| writer.bytes(place.name.as_bytes()));

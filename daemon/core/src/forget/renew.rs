@@ -348,11 +348,11 @@ impl<I: Index> Transaction<'_, I> {
             return Ok(true);
         }
         // Of what is still being made the ids may be forgotten: it goes on as new when it is published.
-        let is_made = self.has_no_version(id)?;
-        let mut is_up = is_made || !self.index.is_forgotten_inode(id)?;
+        let is_being_made = self.has_no_version(id)?;
+        let mut is_up = is_being_made || !self.index.is_forgotten_inode(id)?;
         for entry in present {
             is_up &= !self.index.is_forgotten_inode(entry.shown_parent)?
-                && (is_made || !self.index.is_forgotten_entry(entry.entry.id)?);
+                && (is_being_made || !self.index.is_forgotten_entry(entry.entry.id)?);
         }
         Ok(is_up)
     }

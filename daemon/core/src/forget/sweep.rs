@@ -84,6 +84,7 @@ struct Broom<'a, 's, I: Index> {
     sweep: &'s Sweep<'s>,
     /// What this device knows, and what each other one has said that it does. None: one hasn't.
     known: Option<Vec<VersionVector>>,
+    /// What this device heard to be forgotten from others that knew more.
     hearsay: Vec<Hearsay>,
     over: Over,
     forgotten: usize,
