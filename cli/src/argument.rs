@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use kith_daemon::handover::Descriptors;
 use std::path::PathBuf;
 
 /// One folder on all your devices.
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Up(Mounting),
     /// Stop Kith; the folder is unmounted, nothing is lost
     Down,
+    /// Start Kith again, as after an upgrade; the folder stays mounted, and open files stay open
+    Restart,
     /// Run in the foreground and log to stderr
     Daemon(Foreground),
     /// Show this device, the folder and the other devices
@@ -100,6 +103,9 @@ pub(crate) struct Foreground {
     /// Leave the terminal's session first, as `up` wants it
     #[arg(long, hide = true)]
     pub(crate) detached: bool,
+    /// What the daemon left whose place this one takes
+    #[arg(long, hide = true, value_name = "DESCRIPTORS")]
+    pub(crate) handover: Option<Descriptors>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -149,6 +155,9 @@ mod tests {
             "--home /h up",
             "up --home /h",
             "down --json",
+            "restart",
+            "restart --json",
+            "daemon --handover=7,9",
             "daemon --mount /x",
             "daemon --detached",
             "status --watch --json",
@@ -178,6 +187,8 @@ mod tests {
             ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("fly", ErrorKind::InvalidSubcommand),
             ("up --fast", ErrorKind::UnknownArgument),
+            ("restart --mount /x", ErrorKind::UnknownArgument),
+            ("daemon --handover=1,2", ErrorKind::ValueValidation),
             ("up --mount", ErrorKind::InvalidValue),
             ("up --mount /x --no-mount", ErrorKind::ArgumentConflict),
             ("join", ErrorKind::MissingRequiredArgument),

@@ -8,6 +8,7 @@ mod failure;
 mod launch;
 mod meant;
 mod pairing;
+mod restarting;
 mod running;
 mod screen;
 mod status;
@@ -37,6 +38,7 @@ fn obey(arguments: Arguments) -> Result<(), Failure> {
     match command {
         Command::Up(mounting) => running::up(&paths()?, &mounting, json),
         Command::Down => running::down(&paths()?, json),
+        Command::Restart => restarting::restart(&paths()?, json),
         Command::Daemon(foreground) => running::foreground(paths()?, foreground),
         Command::Status { watch } => status::show(&paths()?, watch, json),
         Command::Invite => pairing::invite(&paths()?, json),

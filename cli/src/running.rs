@@ -9,6 +9,7 @@ use kith_control::client::Client;
 use kith_control::moment::Moment;
 use kith_control::status::Status;
 use kith_daemon::config::Config;
+use kith_daemon::handover::Handover;
 use kith_daemon::paths::Paths;
 use kith_daemon::service::Notifier;
 use kith_daemon::{RunOptions, run};
@@ -110,7 +111,7 @@ fn answering(paths: &Paths) -> Result<Option<Status>, Failure> {
     }
 }
 
-fn hung(process: Option<u32>) -> Failure {
+pub(crate) fn hung(process: Option<u32>) -> Failure {
     match process {
         Some(process) => Failure::new(
             format!("Kith runs as process {process}, but does not answer"),
@@ -215,13 +216,16 @@ fn when_free(paths: &Paths) -> Receiver<()> {
 
 /// `kith daemon`.
 pub(crate) fn foreground(paths: Paths, arguments: Foreground) -> Result<(), Failure> {
-    let Foreground { mounting, detached } = arguments;
+    let Foreground { mounting, detached, handover } = arguments;
     if detached {
         // A process group's leader can't, and needn't: then nobody will hang it up either.
         let _ = rustix::process::setsid();
     }
     log_to_stderr();
-    let outcome = options(paths, mounting).and_then(|options| Ok(run(options)?));
+    // Whatever else goes wrong, nobody but this process may hold it.
+    let handover = handover.and_then(Handover::take);
+    let options = options(paths, mounting);
+    let outcome = options.and_then(|options| Ok(run(RunOptions { handover, ..options })?));
     if let Err(failure) = &outcome {
         Notifier::from_environment().failed(&failure.sentence, &failure.hint);
     }
@@ -231,7 +235,7 @@ pub(crate) fn foreground(paths: Paths, arguments: Foreground) -> Result<(), Fail
 fn options(paths: Paths, mounting: Mounting) -> Result<RunOptions, Failure> {
     let config = Config::load(&paths.config)?;
     let mount: Option<PathBuf> = mounting.mount;
-    Ok(RunOptions { paths, config, mount, no_mount: mounting.no_mount })
+    Ok(RunOptions { paths, config, mount, no_mount: mounting.no_mount, handover: None })
 }
 
 /// `KITH_LOG` says how much, in the syntax of `tracing`: `debug`, or `kith_daemon=trace,info`.

@@ -326,6 +326,8 @@ pub(crate) mod tests {
                 port: Some(5484),
                 addresses: Vec::new(),
                 uptime_seconds: 7_500,
+                run: "1f".into(),
+                went_on: false,
             },
             shares: vec![ShareStatus {
                 name: "Kith".into(),

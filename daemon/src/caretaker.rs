@@ -21,6 +21,7 @@ use kith_core::index::IndexRead;
 use kith_store::{NodeRead, StoreError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
@@ -46,6 +47,12 @@ pub(crate) struct Caretaker {
     pub(crate) runtime: Handle,
     pub(crate) mount: Mutex<Option<PathBuf>>,
     pub(crate) stop: watch::Sender<bool>,
+    /// Whether the daemon is to start again once it has stopped.
+    pub(crate) start_again: AtomicBool,
+    /// What tells this run of the daemon from every other.
+    pub(crate) run: u64,
+    /// Whether it went on with the mount of the run before.
+    pub(crate) went_on: bool,
     pub(crate) started: Instant,
 }
 
@@ -188,6 +195,8 @@ impl Steward for Caretaker {
                 addresses: self.network.addresses().iter().map(SocketAddr::to_string).collect(),
                 cloned: self.cloned().map_err(|error| failed(&error))?.map(|(_, last)| last),
                 uptime_seconds: self.started.elapsed().as_secs(),
+                run: format!("{:016x}", self.run),
+                went_on: self.went_on,
             },
             devices: devices.collect(),
             shares: self.shares()?,
@@ -345,6 +354,11 @@ impl Steward for Caretaker {
     }
 
     fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    fn start_again(&self) {
+        self.start_again.store(true, Ordering::SeqCst);
         self.stop.send_replace(true);
     }
 }

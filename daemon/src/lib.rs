@@ -8,6 +8,7 @@ mod continuity;
 pub mod control;
 pub mod discovery;
 mod events;
+pub mod handover;
 pub mod identity;
 pub mod network;
 pub mod pairing;

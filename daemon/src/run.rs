@@ -6,26 +6,32 @@ use crate::config::Config;
 use crate::continuity::{ClockOffset, Continuity};
 use crate::control::{ControlServer, ControlSocket};
 use crate::events::Events;
+use crate::handover::{self, Handover};
 use crate::identity::Identity;
 use crate::network::{DEFAULT_PORT, Network, NetworkConfig, Port};
 use crate::paths::Paths;
 use crate::peer::{Peers, ask_for_chunks};
 use crate::service::Notifier;
-use crate::share::{Share, Size, context, kith_error_chain, new_writer};
+use crate::share::{OpenLeft, Share, Size, context, kith_error_chain, new_writer};
 use crate::sightings::Sightings;
 use kith_control::event::Happening;
 use kith_core::clock::WallMs;
 use kith_core::id::DeviceId;
-use kith_fs::{MountOptions, Mounted};
+use kith_fs::{KeptMount, MountError, MountOptions, Mounted};
 use kith_store::{Founding, OpenError, Store};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How long a stop may take until what was written last is no longer waited for.
 const STOP_WITHIN: Duration = Duration::from_millis(4500);
+/// How long it is listened for a signal that came while a daemon made ready to start again.
+const SIGNAL_PATIENCE: Duration = Duration::from_millis(1);
 /// How often the upkeep looks around.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often garbage is collected, and how often where the disk is all but full.
@@ -44,7 +50,6 @@ const FORGET_EVERY_AT_ONCE: Duration = Duration::from_secs(5);
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// What a daemon is started with.
-#[derive(Clone, Debug)]
 pub struct RunOptions {
     /// Where everything is kept.
     pub paths: Paths,
@@ -54,6 +59,8 @@ pub struct RunOptions {
     pub mount: Option<PathBuf>,
     /// Do not mount.
     pub no_mount: bool,
+    /// What the daemon before left, whose place this one takes.
+    pub handover: Option<Handover>,
 }
 
 /// Why a daemon did not start, or ended before it was told to.
@@ -72,7 +79,8 @@ impl RunError {
     }
 }
 
-/// Runs a daemon until it is told to stop, by a signal or through its control socket.
+/// Runs a daemon until it is told to stop, by a signal or through its control socket. Told to start
+/// again, it ends by becoming the program that is in its place then.
 ///
 /// # Errors
 /// If it can't start or can't go on.
@@ -105,7 +113,7 @@ struct NetworkThread {
 }
 
 fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
-    let RunOptions { paths, config, mount, no_mount } = options;
+    let RunOptions { paths, config, mount, no_mount, handover } = options;
     let started = Instant::now();
     notifier.status("starting");
     let claim =
@@ -123,7 +131,9 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
     let circle = Arc::new(circle);
     let events = Events::new();
     let continuity = Continuity::of(&paths);
-    let share = open_share(&paths, &config, &circle, &events, &continuity)?;
+    let (kept, open) = handover
+        .map_or_else(Default::default, |left| (Some((left.mount, left.connection)), left.open));
+    let share = open_share((&paths, &config), &circle, &events, &continuity, open)?;
 
     let peers = Arc::new(Peers::new(Arc::clone(&circle)));
     let sightings = Arc::new(Sightings::open(&paths.data.join("seen")));
@@ -145,9 +155,14 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
 
     let mount_point =
         if no_mount { None } else { Some(choose_mount(&paths, &config, mount.as_deref())?) };
-    let mounted = match &mount_point {
-        Some(point) => Some(mount_share(&share, &circle, point)?),
-        None => None,
+    let went_on = kept.is_some();
+    let mounted = match (&mount_point, kept) {
+        (Some(_), Some((mount, connection))) => {
+            let taken = kith_fs::take_up(Arc::clone(&share) as _, &mount, connection);
+            Some(taken.map_err(|error| mount_error(&error))?)
+        }
+        (Some(point), None) => Some(mount_share(&share, &circle, point)?),
+        (None, _) => None,
     };
     if let (Some(given), Some(_)) = (&mount, &mounted) {
         paths.remember_mount(given).map_err(|error| RunError::new(&error, "Look at the disk."))?;
@@ -162,6 +177,9 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
         runtime,
         mount: Mutex::new(mount_point),
         stop,
+        start_again: AtomicBool::new(false),
+        run: new_writer().0,
+        went_on,
         started,
     });
     let control = ControlServer::start(socket, Arc::clone(&caretaker) as _)
@@ -187,11 +205,11 @@ fn device_name(config: &Config) -> String {
 }
 
 fn open_share(
-    paths: &Paths,
-    config: &Config,
+    (paths, config): (&Paths, &Config),
     circle: &Circle,
     events: &Events,
     continuity: &Continuity,
+    open: OpenLeft,
 ) -> Result<Arc<Share>, RunError> {
     let directory = paths.data.join("store");
     let chance = context();
@@ -220,7 +238,7 @@ fn open_share(
     share
         .set_author(&circle.name_of(circle.own()))
         .map_err(|error| RunError::new(&error, store_hint))?;
-    let recovery = share.recover().map_err(|error| RunError::new(&error, store_hint))?;
+    let recovery = share.recover(open).map_err(|error| RunError::new(&error, store_hint))?;
     if recovery != crate::share::Recovery::default() {
         tracing::warn!(
             published = recovery.published,
@@ -382,8 +400,11 @@ fn mount_share(share: &Arc<Share>, circle: &Circle, point: &Path) -> Result<Moun
         // The kernel checks permissions, and only root may let others in without being asked.
         allow_other: user.is_root(),
     };
-    kith_fs::mount(Arc::clone(share) as _, &options)
-        .map_err(|error| RunError { sentence: error.to_string(), hint: error.hint().to_owned() })
+    kith_fs::mount(Arc::clone(share) as _, &options).map_err(|error| mount_error(&error))
+}
+
+fn mount_error(error: &MountError) -> RunError {
+    RunError { sentence: error.to_string(), hint: error.hint().to_owned() }
 }
 
 impl Daemon {
@@ -403,21 +424,50 @@ impl Daemon {
         }
         notifier.ready("running");
         tracing::info!(port = self.caretaker.port(), "ready");
-        let stopping = self.stopping.clone();
+        let mut stopping = self.stopping.clone();
         let caretaker = Arc::clone(&self.caretaker);
-        runtime.block_on(async move {
+        let mut signals = None;
+        runtime.block_on(async {
+            let signals = signals.insert(Signals::listen());
             tokio::select! {
-                () = signalled() => {}
-                () = told(stopping) => {}
+                () = signals.any() => caretaker.start_again.store(false, Ordering::SeqCst),
+                () = told(&mut stopping) => {}
                 () = watch_over(&caretaker, notifier) => {}
             }
         });
-        self.stop(notifier)
+        let start_again = caretaker.start_again.load(Ordering::SeqCst);
+        drop(caretaker);
+        let handover = self.stop(notifier, start_again);
+        if !start_again {
+            return Ok(());
+        }
+        // Somebody may have wanted it to end after all.
+        let told_to_end = runtime.block_on(async {
+            let signals = signals.as_mut().expect("they have been listened for above");
+            tokio::time::timeout(SIGNAL_PATIENCE, signals.any()).await.is_ok()
+        });
+        if told_to_end {
+            if let Some(handover) = handover {
+                handover.give_up();
+            }
+            return Ok(());
+        }
+        let started = handover::start_again(handover);
+        started
+            .map(|never| match never {})
+            .map_err(|error| RunError::new(&error, "Start it with 'kith up'."))
     }
 
-    fn stop(self, notifier: &Notifier) -> Result<(), RunError> {
-        notifier.stopping();
-        tracing::info!("stopping");
+    /// Ends everything. If it is to start again, the mount stays if that is possible, and what the next
+    /// daemon needs for it is answered.
+    fn stop(self, notifier: &Notifier, start_again: bool) -> Option<Handover> {
+        if start_again {
+            notifier.status("starting again");
+            tracing::info!("stopping, to start again");
+        } else {
+            notifier.stopping();
+            tracing::info!("stopping");
+        }
         self.caretaker.events.send(Happening::Stopping);
         self.caretaker.stop.send_replace(true);
         // All within the five seconds that a stop may take: the network and the control server end
@@ -426,9 +476,7 @@ impl Daemon {
         self.network.stop.send_replace(true);
         let control = self.control;
         let control = std::thread::spawn(move || control.stop());
-        if let Some(Err(error)) = self.mounted.map(Mounted::unmount) {
-            tracing::warn!(%error, "the folder could not be unmounted");
-        }
+        let kept = self.mounted.and_then(|mounted| end_mount(mounted, start_again));
         if !self.share.close(deadline) {
             tracing::warn!("some files could not be published yet; they will be at the next start");
         }
@@ -443,6 +491,7 @@ impl Daemon {
             self.caretaker.sightings.note(peer.device);
         }
         self.caretaker.sightings.save();
+        let open = self.share.keep_open();
         let number = self.continuity.draw();
         if self.share.store.close_with(number)
             && let Some(number) = number
@@ -450,26 +499,58 @@ impl Daemon {
             self.continuity.leave(number);
         }
         tracing::info!("stopped");
-        Ok(())
+        kept.map(|(mount, connection)| Handover {
+            mount,
+            connection,
+            open: self.share.leave_open(&open),
+        })
     }
 }
 
-/// Waits for one of the signals that end a daemon.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals can't be waited for");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Ends a mount, or makes it ready for the next daemon.
+fn end_mount(mut mounted: Mounted, start_again: bool) -> Option<(KeptMount, OwnedFd)> {
+    if start_again {
+        match mounted.hand_over() {
+            Ok(kept) => return Some(kept),
+            Err(error) => {
+                tracing::warn!(%error, "the folder is mounted anew; what is open in it ends");
+            }
+        }
+    }
+    if let Err(error) = mounted.unmount() {
+        tracing::warn!(%error, "the folder could not be unmounted");
+    }
+    None
+}
+
+/// The signals that end a daemon.
+struct Signals(Option<[Signal; 2]>);
+
+impl Signals {
+    fn listen() -> Signals {
+        let listen = || Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?]);
+        Signals(
+            listen()
+                .inspect_err(|error: &std::io::Error| {
+                    tracing::error!(%error, "signals can't be waited for");
+                })
+                .ok(),
+        )
+    }
+
+    /// Waits for one.
+    async fn any(&mut self) {
+        let Some([terminate, interrupt]) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
-async fn told(mut stopping: watch::Receiver<bool>) {
+async fn told(stopping: &mut watch::Receiver<bool>) {
     // An error means that nobody is left to tell, which can't be while the caretaker lives.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

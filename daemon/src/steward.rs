@@ -68,6 +68,9 @@ pub trait Steward: Send + Sync + 'static {
 
     /// Begins to stop the daemon; returns at once.
     fn stop(&self);
+
+    /// The same, and lets the program that is in its place then go on with the mount.
+    fn start_again(&self);
 }
 
 /// A join that is under way.

@@ -1,7 +1,10 @@
 //! The filesystem: its semantics over one port, [`volume::Volume`], and a thin FUSE layer.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod fuse;
 pub mod volume;
 
-pub use fuse::{MountError, MountOptions, Mounted, mount};
+pub use fuse::{
+    HandOverError, KeptMount, MountError, MountOptions, Mounted, OpenListings, OpenWriter, inherit,
+    mount, take_up,
+};

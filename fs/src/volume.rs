@@ -3,10 +3,11 @@
 use kith_core::clock::WallMs;
 use kith_core::name::EntryName;
 use kith_core::register::{Kind, Owner, UnixTime};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A node's number in the mount: persisted, and never used again for another node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Ino(pub u64);
 
 impl Ino {
@@ -15,7 +16,7 @@ impl Ino {
 }
 
 /// One opening of a file.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Handle(pub u64);
 
 /// A node, as `stat` shows it.

@@ -170,6 +170,15 @@ impl Client {
         self.ask::<serde_json::Value>(Method::POST, "/v1/stop", None::<&()>, PATIENCE).map(drop)
     }
 
+    /// `POST /v1/restart`: the daemon begins to start again. It answers under another
+    /// [`run`](crate::status::ThisDevice::run) a little later.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn restart(&self) -> Result<(), ClientError> {
+        self.ask::<serde_json::Value>(Method::POST, "/v1/restart", None::<&()>, PATIENCE).map(drop)
+    }
+
     /// `POST /v1/invite`: the code, and then what becomes of it. Dropping the lines withdraws it.
     ///
     /// # Errors

@@ -46,6 +46,12 @@ pub struct ThisDevice {
     /// Seconds since the daemon started.
     #[serde(default)]
     pub uptime_seconds: u64,
+    /// What tells this run of the daemon from every other.
+    #[serde(default)]
+    pub run: String,
+    /// Whether this run went on with the mount of the one before: what was open in it stayed open.
+    #[serde(default)]
+    pub went_on: bool,
 }
 
 /// How a share stands between the devices.

@@ -6,6 +6,8 @@ mod publish;
 mod rename;
 mod settle;
 
+pub use publish::is_removed_here;
+
 use crate::clock::{Hlc, Stamp, WallMs};
 use crate::content::Content;
 use crate::effect::Effect;

@@ -44,6 +44,7 @@ pub(super) fn router(steward: Arc<dyn Steward>, stopping: watch::Receiver<bool>)
         .route("/v1/events", get(events))
         .route("/v1/doctor", get(doctor))
         .route("/v1/stop", post(stop))
+        .route("/v1/restart", post(restart))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -167,6 +168,11 @@ async fn doctor(State(asked): State<Asked>) -> Result<Json<DoctorReport>, Contro
 async fn stop(State(asked): State<Asked>) -> Json<serde_json::Value> {
     asked.steward.stop();
     Json(serde_json::json!({ "stopping": true }))
+}
+
+async fn restart(State(asked): State<Asked>) -> Json<serde_json::Value> {
+    asked.steward.start_again();
+    Json(serde_json::json!({ "restarting": true }))
 }
 
 async fn unknown() -> ControlError {

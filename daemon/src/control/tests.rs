@@ -71,6 +71,8 @@ impl Steward for Fixed {
                 port: Some(5484),
                 addresses: vec!["192.0.2.1:5484".into()],
                 uptime_seconds: 1,
+                run: "1f".into(),
+                went_on: false,
             },
             shares: shares(),
             devices: vec![DeviceStatus {
@@ -147,6 +149,10 @@ impl Steward for Fixed {
     fn stop(&self) {
         self.told.send("stop".into()).unwrap();
     }
+
+    fn start_again(&self) {
+        self.told.send("start again".into()).unwrap();
+    }
 }
 
 /// A running server, and what a test holds of it.
@@ -189,6 +195,8 @@ fn every_question_has_its_answer() {
     assert_eq!(client.remove_device("abab").unwrap(), other());
     client.stop().unwrap();
     assert_eq!(running.told.recv().unwrap(), "stop");
+    client.restart().unwrap();
+    assert_eq!(running.told.recv().unwrap(), "start again");
 }
 
 #[test]

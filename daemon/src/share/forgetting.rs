@@ -23,7 +23,8 @@ impl Share {
         let before = now.0.saturating_sub(retention_ms);
         let before = self.store.held_since(now)?.map_or(before, |held| before.min(held.0));
         // What has no name can't be opened, so nothing is added to these meanwhile.
-        let open: BTreeSet<InodeId> = self.files.inodes();
+        let open: BTreeSet<InodeId> =
+            self.files.all().into_iter().map(|(_, inode)| inode).collect();
         let snapshot = self.store.snapshot()?;
         // By this device's own clock too: a slow one elsewhere doesn't shorten what is kept here.
         let is_recent = |inode| -> Result<bool, StoreError> {

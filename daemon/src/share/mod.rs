@@ -8,6 +8,7 @@ mod fetches;
 mod file_io;
 mod forgetting;
 mod guard;
+mod handover;
 mod merging;
 mod names;
 mod open_files;
@@ -19,6 +20,7 @@ mod volume;
 
 pub(crate) use aftermath::Origin;
 pub(crate) use fetches::{Fetches, Planned};
+pub(crate) use handover::OpenLeft;
 pub(crate) use publisher::Size;
 pub(crate) use recovery::Recovery;
 
@@ -39,9 +41,10 @@ use kith_core::succession::{change_identity, succeed};
 use kith_fs::volume::StorageError;
 use kith_store::{Store, StoreError, Transaction};
 use merging::MergeQueue;
-use open_files::OpenFiles;
+use open_files::{OpenFile, OpenFiles};
 use outdated::OutdatedQueue;
 use publisher::PublishQueue;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
@@ -165,7 +168,11 @@ impl Share {
 
     /// Goes on under a new writer; all sessions begin again.
     pub(crate) fn succeed(&self) -> Result<(), StoreError> {
-        self.commit(&Origin::Elsewhere, |tx| Ok(((), succeed(tx, context(), new_writer())?)))
+        let open = self.files.all();
+        self.commit(&Origin::Elsewhere, |tx| {
+            note_removed(tx, &open)?;
+            Ok(((), succeed(tx, context(), new_writer())?))
+        })
     }
 
     /// Keeps that there is a sign that another machine has this device's identity.
@@ -207,6 +214,19 @@ impl Share {
             Ok((value, applied.effects))
         })
     }
+}
+
+/// Notes which of the open files were removed here: under another writer that can't be told any more.
+fn note_removed<E>(
+    index: &impl IndexRead<Error = E>,
+    open: &[(Arc<OpenFile>, InodeId)],
+) -> Result<(), E> {
+    for (file, inode) in open {
+        if operation::is_removed_here(index, *inode)? {
+            file.set_removed(true);
+        }
+    }
+    Ok(())
 }
 
 /// The time now, as the core and as `stat` count it.

@@ -154,6 +154,7 @@ impl Share {
         })?;
         if let Some(file) = self.files.find(ino) {
             file.set_nameless(false);
+            file.set_removed(false);
         }
         self.info_of(Ino(ino)).map_err(not_found)
     }

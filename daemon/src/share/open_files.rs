@@ -5,8 +5,8 @@ use kith_core::id::InodeId;
 use kith_core::register::{Mark, UnixTime};
 use kith_fs::volume::{Access, FileError, Handle};
 use kith_store::{Base, Overlay};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -19,6 +19,8 @@ pub(crate) struct OpenFile {
     dirty: AtomicBool,
     /// It was to be published, and had no name.
     nameless: AtomicBool,
+    /// Its last name was taken here, under an earlier writer.
+    removed: AtomicBool,
     /// Held by an fsync, and by a publication from its transaction until its version is the base:
     /// the one keeps what the other is about to replace.
     pub(crate) keeping: Mutex<()>,
@@ -61,6 +63,9 @@ struct Table {
     last_handle: u64,
 }
 
+/// The openings of one file.
+pub(crate) type Handles = Vec<(Handle, Access)>;
+
 struct Slot {
     file: Arc<OpenFile>,
     opens: u32,
@@ -93,10 +98,20 @@ impl OpenFile {
             published_at: None,
             synced: false,
         };
+        Self::with(ino, state)
+    }
+
+    pub(crate) fn with(ino: u64, state: FileState) -> Self {
         // A new file has a version to publish even if nobody writes to it.
-        let dirty = AtomicBool::new(fresh);
-        let nameless = AtomicBool::new(false);
-        OpenFile { ino, dirty, nameless, keeping: Mutex::default(), state: RwLock::new(state) }
+        let dirty = AtomicBool::new(state.fresh);
+        OpenFile {
+            ino,
+            dirty,
+            nameless: AtomicBool::default(),
+            removed: AtomicBool::default(),
+            keeping: Mutex::default(),
+            state: RwLock::new(state),
+        }
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -114,6 +129,16 @@ impl OpenFile {
 
     pub(crate) fn set_nameless(&self, nameless: bool) {
         self.nameless.store(nameless, Ordering::SeqCst);
+    }
+
+    /// Whether its last name was taken here, under an earlier writer: where it still has none, a
+    /// version of it comes too late.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_removed(&self, removed: bool) {
+        self.removed.store(removed, Ordering::SeqCst);
     }
 
     /// What reading the file takes: its size, time, and the base if nothing was written.
@@ -238,12 +263,12 @@ impl OpenFiles {
         self.lock().slots.get(&file.ino).is_some_and(|slot| slot.opens > 0)
     }
 
-    /// The inodes of all files that are open, or not published yet.
-    pub(crate) fn inodes(&self) -> BTreeSet<InodeId> {
+    /// All files that are open, or not published yet, and the inode of each.
+    pub(crate) fn all(&self) -> Vec<(Arc<OpenFile>, InodeId)> {
         let files: Vec<_> = self.lock().slots.values().map(|slot| Arc::clone(&slot.file)).collect();
         let inode =
             |file: &Arc<OpenFile>| file.state.read().unwrap_or_else(PoisonError::into_inner).inode;
-        files.iter().map(inode).collect()
+        files.into_iter().map(|file| (Arc::clone(&file), inode(&file))).collect()
     }
 
     /// All files that somebody writes to, or whose changes no version holds yet.
@@ -262,6 +287,39 @@ impl OpenFiles {
             .filter(|slot| slot.file.is_dirty())
             .map(|slot| Arc::clone(&slot.file))
             .collect()
+    }
+
+    /// Everything that is open, and the last handle that was given.
+    pub(crate) fn left(&self) -> (u64, Vec<(Arc<OpenFile>, Handles)>) {
+        let table = self.lock();
+        let mut open: HashMap<u64, Handles> = HashMap::new();
+        for (handle, (file, access)) in &table.handles {
+            open.entry(file.ino).or_default().push((Handle(*handle), *access));
+        }
+        let file = |ino| Arc::clone(&table.slots[&ino].file);
+        let left = open.into_iter().map(|(ino, handles)| (file(ino), handles)).collect();
+        (table.last_handle, left)
+    }
+
+    /// Opens again what [was open](Self::left), before anything else is.
+    pub(crate) fn restore(&self, last_handle: u64, left: Vec<(OpenFile, Handles)>) {
+        let mut table = self.lock();
+        table.last_handle = last_handle;
+        for (file, handles) in left {
+            let file = Arc::new(file);
+            let writers = handles.iter().filter(|(_, access)| access.write).count();
+            let slot = Slot {
+                file: Arc::clone(&file),
+                opens: u32::try_from(handles.len()).expect("each handle was counted in 32 bits"),
+                writers: u32::try_from(writers).expect("no more than there are handles"),
+                publishing: false,
+            };
+            table.slots.insert(file.ino, slot);
+            let handles = handles.into_iter();
+            table
+                .handles
+                .extend(handles.map(|(Handle(at), access)| (at, (Arc::clone(&file), access))));
+        }
     }
 
     /// How many files have changes that no version holds yet, or are being published; without those

@@ -45,6 +45,11 @@ impl OutdatedQueue {
         self.arrived.notify_all();
     }
 
+    /// All notices that nobody has taken.
+    pub(crate) fn left(&self) -> Vec<Outdated> {
+        self.lock().waiting.drain(..).collect()
+    }
+
     /// The next notices; none if nothing came in time, `None` once the queue is closed.
     pub(crate) fn next(&self, patience: Duration) -> Option<Vec<Outdated>> {
         let queue = self.lock();

@@ -407,8 +407,8 @@ fn publish_one(
 ) -> Result<Published, WriteError> {
     // Others may have forgotten it while it was open here.
     let inode = kith_core::forget::successor(tx, candidate.inode)?;
-    // Times alone bring nothing back.
-    if candidate.cut.is_none() && tx.links(inode)? == 0 {
+    // Times alone bring nothing back, and what is known to have been removed here stays so.
+    if (candidate.cut.is_none() || candidate.file.is_removed()) && tx.links(inode)? == 0 {
         return nameless(tx, candidate, open, effects);
     }
     let publish = Operation::Publish {

@@ -1,7 +1,7 @@
 //! What a crash left behind: files that were closed or fsynced are published, others come back
 //! beside the file.
 
-use super::{Origin, Share, WriteError, context, kith_error_chain, now};
+use super::{OpenLeft, Origin, Share, WriteError, context, kith_error_chain, now};
 use kith_core::content::Content;
 use kith_core::effect::Effect;
 use kith_core::id::InodeId;
@@ -28,17 +28,21 @@ pub(crate) struct Recovery {
 }
 
 impl Share {
-    /// Deals with what the last stop left behind. Called before anybody reads or writes.
-    pub(crate) fn recover(&self) -> Result<Recovery, WriteError> {
+    /// Deals with what the last stop left behind, and goes on with what is still open. Called
+    /// before anybody reads or writes.
+    pub(crate) fn recover(&self, open: OpenLeft) -> Result<Recovery, WriteError> {
         let mut recovery = Recovery::default();
+        let left = self.store.recovered()?.into_iter();
+        let mut left = left.map(|it| (it.overlay.number(), it)).collect();
+        let open = self.take_up_open(open, &mut left)?;
         let (shown, hidden): (Vec<_>, Vec<_>) = {
             let snapshot = self.store.snapshot()?;
-            let mut left = Vec::new();
-            for it in self.store.recovered()? {
+            let mut found = Vec::new();
+            for it in left.into_values() {
                 let is_shown = !snapshot.shown_of(it.owner)?.is_empty();
-                left.push((is_shown, it));
+                found.push((is_shown, it));
             }
-            left.into_iter().partition(|(is_shown, _)| *is_shown)
+            found.into_iter().partition(|(is_shown, _)| *is_shown)
         };
         for (_, left) in shown {
             self.recover_one(&left, &mut recovery)?;
@@ -46,11 +50,11 @@ impl Share {
         // Then names come back that were taken by files which have no version, and only then it is
         // seen which of the rest have none.
         let hidden_owners: BTreeSet<_> = hidden.iter().map(|(_, left)| left.owner).collect();
-        self.withdraw(|inode| !hidden_owners.contains(&inode))?;
+        self.withdraw(|inode| !hidden_owners.contains(&inode) && !open.contains(&inode))?;
         for (_, left) in hidden {
             self.recover_one(&left, &mut recovery)?;
         }
-        self.withdraw(|_| true)?;
+        self.withdraw(|inode| !open.contains(&inode))?;
         Ok(recovery)
     }
 

@@ -3,6 +3,7 @@
 use super::acl::{self, List};
 use super::attributes::{Ownership, absence};
 use super::errno::name_errno;
+use super::gate::Gate;
 use super::listing::{AFTER_DOT, AFTER_DOT_DOT, Listings, Position};
 use super::sentry::Sentry;
 use super::stage::{self, DISBELIEVED, Shown, Stage};
@@ -12,7 +13,7 @@ use crate::volume::{
     Access, ChangeError, Handle, Ino, NewNode, NodeChange, NodeInfo, Renaming, Volume, XattrError,
 };
 use fuser::{
-    Errno, FileAttr, FileHandle, Generation, INodeNo, Notifier, OpenAccMode, OpenFlags,
+    Errno, FileAttr, FileHandle, Generation, INodeNo, InitFlags, Notifier, OpenAccMode, OpenFlags,
     RenameFlags, ReplyEntry, Request,
 };
 use kith_core::name::EntryName;
@@ -46,17 +47,37 @@ pub(super) struct Mode {
     pub(super) umask: u32,
 }
 
+/// What is open in a mount, as far as the layer keeps count of it.
+#[derive(Default)]
+pub(super) struct Openings {
+    pub(super) listings: Listings,
+    pub(super) writers: Writers,
+}
+
+/// What was agreed with the kernel when it was mounted, and holds as long as the mount.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Agreed {
+    /// What both sides can do, of what this layer asks for.
+    pub(super) capabilities: InitFlags,
+    /// The kernel's minor version of the protocol.
+    pub(super) minor: u32,
+    /// Whether the kernel gives what was read and not answered to the next process.
+    pub(super) resends: bool,
+}
+
 /// Answers the kernel for one mounted volume.
 pub(super) struct Layer {
     pub(super) volume: Arc<dyn Volume>,
     pub(super) ownership: Ownership,
-    pub(super) listings: Listings,
-    pub(super) writers: Writers,
+    pub(super) listings: Arc<Listings>,
+    pub(super) writers: Arc<Writers>,
     pub(super) fetching: WaitingRoom,
     pub(super) syncing: WaitingRoom,
+    pub(super) gate: Arc<Gate>,
     pub(super) answering: Arc<Answering>,
     pub(super) notifier: Arc<OnceLock<Notifier>>,
     pub(super) stage: Arc<Stage>,
+    pub(super) agreed: Arc<OnceLock<Agreed>>,
 }
 
 /// Held while an answer that the kernel will believe is made and given. The thread that calls
@@ -101,24 +122,20 @@ pub(super) fn access_of(flags: OpenFlags) -> Access {
 }
 
 impl Layer {
-    /// A layer over a volume, for who mounts it.
-    pub(super) fn new(
-        volume: Arc<dyn Volume>,
-        ownership: Ownership,
-        answering: Arc<Answering>,
-        notifier: Arc<OnceLock<Notifier>>,
-        stage: Arc<Stage>,
-    ) -> Self {
+    /// A layer over a volume, for who mounts it, that goes on with what was open.
+    pub(super) fn new(volume: Arc<dyn Volume>, ownership: Ownership, open: Openings) -> Self {
         Layer {
             volume,
             ownership,
-            listings: Listings::new(),
-            writers: Writers::default(),
+            listings: Arc::new(open.listings),
+            writers: Arc::new(open.writers),
             fetching: WaitingRoom::new("kith-fetch", FETCHES_MAX),
             syncing: WaitingRoom::new("kith-sync", SYNCS_MAX),
-            answering,
-            notifier,
-            stage,
+            gate: Arc::default(),
+            answering: Arc::default(),
+            notifier: Arc::default(),
+            stage: Arc::default(),
+            agreed: Arc::default(),
         }
     }
 

@@ -6,9 +6,10 @@
 
 use crate::volume::{Ino, LookupError, Volume};
 use kith_core::name::EntryName;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The offset after `.`; after nothing it is 0.
 pub(super) const AFTER_DOT: u64 = 1;
@@ -34,8 +35,21 @@ pub(super) enum Position {
 
 /// What open directories remember.
 pub(super) struct Listings {
-    offsets: RandomState,
+    /// What makes the offsets of this mount its own: whoever knew them could choose names that
+    /// share one.
+    secret: u64,
     open: Mutex<Open>,
+}
+
+/// What is known of open directories, to go on with in another process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OpenListings {
+    /// What makes the mount's offsets its own.
+    pub secret: u64,
+    /// The last handle that was given to anybody.
+    pub last_handle: u64,
+    /// The handles that are open.
+    pub handles: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -57,15 +71,37 @@ impl Recent {
     }
 }
 
-impl Listings {
+impl Default for Listings {
     /// Nothing is open yet.
-    pub(super) fn new() -> Self {
-        Listings { offsets: RandomState::new(), open: Mutex::default() }
+    fn default() -> Self {
+        // As random as the state of every map is.
+        Listings { secret: RandomState::new().hash_one(0_u64), open: Mutex::default() }
+    }
+}
+
+impl From<OpenListings> for Listings {
+    fn from(left: OpenListings) -> Self {
+        let recent = left.handles.into_iter().map(|handle| (handle, Arc::default())).collect();
+        let open = Open { last_handle: left.last_handle, recent };
+        Listings { secret: left.secret, open: Mutex::new(open) }
+    }
+}
+
+impl Listings {
+    fn locked(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What another process needs to go on.
+    pub(super) fn left(&self) -> OpenListings {
+        let open = self.locked();
+        let handles = open.recent.keys().copied().collect();
+        OpenListings { secret: self.secret, last_handle: open.last_handle, handles }
     }
 
     /// Opens a directory; answers the handle.
     pub(super) fn open(&self) -> u64 {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.locked();
         open.last_handle += 1;
         let handle = open.last_handle;
         open.recent.insert(handle, Arc::default());
@@ -74,12 +110,15 @@ impl Listings {
 
     /// Ends an opening.
     pub(super) fn close(&self, handle: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).recent.remove(&handle);
+        self.locked().recent.remove(&handle);
     }
 
     /// The offset after a name: 3 or more, and positive as a signed number.
     pub(super) fn offset_after(&self, name: &EntryName) -> u64 {
-        (self.offsets.hash_one(name.as_bytes()) >> 1).max(AFTER_DOT_DOT + 1)
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.secret);
+        hasher.write(name.as_bytes());
+        (hasher.finish() >> 1).max(AFTER_DOT_DOT + 1)
     }
 
     /// Remembers a name that was listed.
@@ -90,7 +129,7 @@ impl Listings {
     }
 
     fn recent(&self, handle: u64) -> Option<Arc<Mutex<Recent>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).recent.get(&handle).cloned()
+        self.locked().recent.get(&handle).cloned()
     }
 
     /// Where the listing of a directory goes on after `offset`.

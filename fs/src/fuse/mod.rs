@@ -3,6 +3,8 @@
 mod acl;
 mod attributes;
 mod errno;
+mod gate;
+mod handover;
 mod herald;
 mod layer;
 mod listing;
@@ -14,9 +16,14 @@ mod requests;
 mod route;
 mod sentry;
 mod stage;
+mod unsafe_calls;
 mod waiting;
 mod watched;
 mod writers;
 
+pub use handover::{HandOverError, KeptMount};
+pub use listing::OpenListings;
 pub use mount_error::MountError;
-pub use mounted::{MountOptions, Mounted, mount};
+pub use mounted::{MountOptions, Mounted, mount, take_up};
+pub use unsafe_calls::inherit;
+pub use writers::OpenWriter;

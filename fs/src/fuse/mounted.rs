@@ -1,19 +1,24 @@
 //! A mounted volume, from the mounting to the end of its threads.
 
 use super::attributes::Ownership;
+use super::gate::Gate;
+use super::handover::{self, HandOverError, KeptMount};
 use super::herald::Herald;
-use super::layer::{Answering, Layer};
+use super::layer::{Agreed, Answering, Layer, Openings};
+use super::listing::Listings;
 use super::mount_error::MountError;
 use super::mount_table::{self, KIND, Mount};
 use super::outdated;
 use super::route::{Request, Route};
 use super::stage::Stage;
+use super::writers::Writers;
 use crate::volume::Volume;
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, Notifier, Session, SessionACL};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
@@ -28,6 +33,9 @@ const STALE_MAX: usize = 16;
 const WRITE_BACK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the threads may take to end once it is.
 const ENDING_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the threads that call the kernel, and then the requests under way, may take to end
+/// before a mount goes to another process.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long another daemon may take to show that it lives.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// What the kernel reads ahead, where it lets itself be told.
@@ -51,9 +59,38 @@ pub struct MountOptions {
 /// A mounted volume. Dropping it unmounts it.
 pub struct Mounted {
     place: Place,
+    owner: (u32, u32),
+    served: Served,
+    /// The connection to the kernel once more, for whoever is to go on with it.
+    connection: Option<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
     ending: Arc<Ending>,
     unmounted: bool,
+}
+
+/// What the threads of a mount share with it.
+struct Served {
+    gate: Arc<Gate>,
+    answering: Arc<Answering>,
+    notifier: Arc<OnceLock<Notifier>>,
+    stage: Arc<Stage>,
+    agreed: Arc<OnceLock<Agreed>>,
+    listings: Arc<Listings>,
+    writers: Arc<Writers>,
+}
+
+impl Served {
+    fn of(layer: &Layer) -> Served {
+        Served {
+            gate: Arc::clone(&layer.gate),
+            answering: Arc::clone(&layer.answering),
+            notifier: Arc::clone(&layer.notifier),
+            stage: Arc::clone(&layer.stage),
+            agreed: Arc::clone(&layer.agreed),
+            listings: Arc::clone(&layer.listings),
+            writers: Arc::clone(&layer.writers),
+        }
+    }
 }
 
 /// Where something is mounted, and how it got there.
@@ -79,13 +116,14 @@ impl Ending {
         self.deaf.load(Ordering::Acquire)
     }
 
-    fn wait(&self, patience: Duration) -> bool {
+    /// Waits until no more than `left` threads run.
+    fn wait_for(&self, left: usize, patience: Duration) -> bool {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let (running, _) = self
             .changed
-            .wait_timeout_while(running, patience, |running| *running > 0)
+            .wait_timeout_while(running, patience, |running| *running > left)
             .unwrap_or_else(PoisonError::into_inner);
-        *running == 0
+        *running <= left
     }
 }
 
@@ -141,74 +179,56 @@ pub fn mount(volume: Arc<dyn Volume>, options: &MountOptions) -> Result<Mounted,
         .flatten()
         .filter(|mount| mount.kind == KIND)
         .map(|mount| mount.device);
-    let mut mounted = Mounted {
-        place: Place { point, route, device },
-        threads: Vec::new(),
-        ending: Arc::default(),
-        unmounted: false,
+    let place = Place { point, route, device };
+    let connect = |layer: Layer, connection: OwnedFd| {
+        Session::from_fd(layer, connection, SessionACL::All, config())
     };
-    // From here on `mounted` unmounts if anything fails.
-    let (user, group) = options.owner;
-    let answering = Arc::new(Answering::default());
-    let notifier = Arc::new(OnceLock::new());
-    let stage = Arc::new(Stage::default());
-    let layer = Layer::new(
-        Arc::clone(&volume),
-        Ownership { user, group },
-        Arc::clone(&answering),
-        Arc::clone(&notifier),
-        Arc::clone(&stage),
-    );
-    let mut config = Config::default();
-    config.n_threads = Some(THREADS);
-    // The kernel itself keeps out whom `allow_other` doesn't let in.
-    let session =
-        Session::from_fd(layer, connection, SessionACL::All, config).map_err(MountError::Kernel)?;
-    let callback = session.notifier();
-    let _ = notifier.set(callback.clone());
+    let mounted =
+        Mounted::serve((volume, options.owner, place), Openings::default(), connection, connect)?;
     if let Some(device) = device {
         raise_read_ahead(device);
     }
-
-    let (place, ending) = (mounted.place.clone(), Arc::clone(&mounted.ending));
-    mounted.spawn("kith-mount", true, move || match session.run() {
-        Ok(()) => tracing::debug!(point = %place.point.display(), "the mount ended"),
-        // Unmounting aborts the connection where a program still holds it.
-        Err(error) if ending.wanted.load(Ordering::Acquire) => {
-            tracing::debug!(%error, point = %place.point.display(), "the mount was ended");
-        }
-        Err(error) => {
-            // fuser reports at once that its first thread panicked; the others still answer.
-            tracing::error!(%error, point = %place.point.display(), "the mount failed");
-            place.take_away_lost();
-        }
-    })?;
-    let (told, news) = mpsc::sync_channel(NEWS_MAX);
-    if let Some(device) = device {
-        let (volume, notifier) = (Arc::clone(&volume), callback.clone());
-        let point = mounted.place.point.clone();
-        let herald = Herald { volume, notifier, stage, point, device };
-        let ending = Arc::clone(&mounted.ending);
-        mounted.spawn("kith-herald", false, move || {
-            herald.tell(&news, || !ending.wanted.load(Ordering::Acquire));
-        })?;
-    }
-    let (place, ending) = (mounted.place.clone(), Arc::clone(&mounted.ending));
-    mounted.spawn("kith-callback", false, move || {
-        let mut lost: Option<Instant> = None;
-        outdated::call_back(volume.as_ref(), &answering, &callback, &told, || {
-            if answering.sentry.is_lost() && !ending.is_deaf() {
-                // They end together, unless one panicked: then nobody must be left waiting.
-                if lost.get_or_insert_with(Instant::now).elapsed() > ENDING_PATIENCE {
-                    tracing::error!("a thread of the mount was lost; the folder is unmounted");
-                    place.take_away_lost();
-                    return false;
-                }
-            }
-            !ending.wanted.load(Ordering::Acquire)
-        });
-    })?;
     Ok(mounted)
+}
+
+/// Goes on with a mount that another process has handed over, and with its connection to the kernel:
+/// nobody who works in it notices. The volume must know what was open in it.
+///
+/// # Errors
+/// A [`MountError`]; nothing is mounted then.
+pub fn take_up(
+    volume: Arc<dyn Volume>,
+    kept: &KeptMount,
+    connection: OwnedFd,
+) -> Result<Mounted, MountError> {
+    let place = Place { point: kept.point.clone(), route: kept.route(), device: kept.device };
+    let open = Openings {
+        listings: kept.listings.clone().into(),
+        writers: kept.writers.iter().copied().collect(),
+    };
+    let connect =
+        |layer: Layer, connection: OwnedFd| handover::resume(layer, config(), kept, &connection);
+    Mounted::serve((volume, kept.owner, place), open, connection, connect)
+}
+
+impl KeptMount {
+    /// Takes the mount out of the tree, where nobody goes on with it. Whoever works in it gets errors.
+    pub fn take_away(&self) {
+        if let Err(error) = self.route().detach_busy(&self.point, true) {
+            tracing::warn!(%error, point = %self.point.display(), "it can't be unmounted");
+        }
+    }
+
+    fn route(&self) -> Route {
+        if self.direct { Route::Direct } else { Route::Helper }
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    // The kernel itself keeps out whom `allow_other` doesn't let in.
+    config
 }
 
 /// Makes the point ready: there, empty, and nothing mounted on it. Answers its absolute path.
@@ -281,6 +301,124 @@ fn raise_read_ahead((major, minor): (u32, u32)) {
 }
 
 impl Mounted {
+    /// Answers the kernel for what is mounted at a place. It is unmounted if that fails.
+    fn serve(
+        (volume, owner, place): (Arc<dyn Volume>, (u32, u32), Place),
+        open: Openings,
+        connection: OwnedFd,
+        connect: impl FnOnce(Layer, OwnedFd) -> io::Result<Session<Layer>>,
+    ) -> Result<Mounted, MountError> {
+        let ownership = Ownership { user: owner.0, group: owner.1 };
+        let layer = Layer::new(Arc::clone(&volume), ownership, open);
+        let mut mounted = Mounted {
+            place,
+            owner,
+            served: Served::of(&layer),
+            connection: None,
+            threads: Vec::new(),
+            ending: Arc::default(),
+            unmounted: false,
+        };
+        // From here on `mounted` unmounts if anything fails.
+        let kept = connection.try_clone().map_err(MountError::Failed)?;
+        let session = connect(layer, connection).map_err(MountError::Kernel)?;
+        mounted.connection = Some(kept);
+        mounted.begin(volume, session)?;
+        Ok(mounted)
+    }
+
+    /// Starts the threads.
+    fn begin(
+        &mut self,
+        volume: Arc<dyn Volume>,
+        session: Session<Layer>,
+    ) -> Result<(), MountError> {
+        let callback = session.notifier();
+        let _ = self.served.notifier.set(callback.clone());
+        let (place, ending) = (self.place.clone(), Arc::clone(&self.ending));
+        self.spawn("kith-mount", true, move || match session.run() {
+            Ok(()) => tracing::debug!(point = %place.point.display(), "the mount ended"),
+            // Unmounting aborts the connection where a program still holds it.
+            Err(error) if ending.wanted.load(Ordering::Acquire) => {
+                tracing::debug!(%error, point = %place.point.display(), "the mount was ended");
+            }
+            Err(error) => {
+                // fuser reports at once that its first thread panicked; the others still answer.
+                tracing::error!(%error, point = %place.point.display(), "the mount failed");
+                place.take_away_lost();
+            }
+        })?;
+        let (told, news) = mpsc::sync_channel(NEWS_MAX);
+        if let Some(device) = self.place.device {
+            let (volume, notifier) = (Arc::clone(&volume), callback.clone());
+            let (stage, point) = (Arc::clone(&self.served.stage), self.place.point.clone());
+            let herald = Herald { volume, notifier, stage, point, device };
+            let ending = Arc::clone(&self.ending);
+            self.spawn("kith-herald", false, move || {
+                herald.tell(&news, || !ending.wanted.load(Ordering::Acquire));
+            })?;
+        }
+        let (place, ending) = (self.place.clone(), Arc::clone(&self.ending));
+        let answering = Arc::clone(&self.served.answering);
+        self.spawn("kith-callback", false, move || {
+            let mut lost: Option<Instant> = None;
+            outdated::call_back(volume.as_ref(), &answering, &callback, &told, || {
+                if answering.sentry.is_lost() && !ending.is_deaf() {
+                    // They end together, unless one panicked: then nobody must be left waiting.
+                    if lost.get_or_insert_with(Instant::now).elapsed() > ENDING_PATIENCE {
+                        tracing::error!("a thread of the mount was lost; the folder is unmounted");
+                        place.take_away_lost();
+                        return false;
+                    }
+                }
+                !ending.wanted.load(Ordering::Acquire)
+            });
+        })
+    }
+
+    /// Ends everything but the mount: what another process needs to go on with it, and the
+    /// connection to the kernel. From then on programs wait until that one does, and this process
+    /// must not look into the folder any more: it would wait too, and could not be ended.
+    ///
+    /// # Errors
+    /// A [`HandOverError`]; then the mount is to be unmounted.
+    pub fn hand_over(&mut self) -> Result<(KeptMount, OwnedFd), HandOverError> {
+        let left = self.leave()?;
+        self.unmounted = true;
+        Ok(left)
+    }
+
+    fn leave(&mut self) -> Result<(KeptMount, OwnedFd), HandOverError> {
+        let agreed = self.served.agreed.get().copied().filter(|agreed| agreed.resends);
+        let agreed = agreed.ok_or(HandOverError::TooOld)?;
+        if !self.is_served() {
+            return Err(HandOverError::Ended);
+        }
+        // So that nothing depends on the next process that doesn't have to.
+        if !self.place.write_back_in_time() {
+            return Err(HandOverError::Busy);
+        }
+        self.ending.wanted.store(true, Ordering::Release);
+        // They call the kernel, which may answer them only once somebody has answered it.
+        if !self.ending.wait_for(1, HAND_OVER_PATIENCE)
+            || !self.served.gate.close(HAND_OVER_PATIENCE)
+        {
+            return Err(HandOverError::Busy);
+        }
+        let connection = self.connection.take().ok_or(HandOverError::Ended)?;
+        let kept = KeptMount {
+            point: self.place.point.clone(),
+            owner: self.owner,
+            direct: self.place.route == Route::Direct,
+            device: self.place.device,
+            capabilities: agreed.capabilities.bits(),
+            minor: agreed.minor,
+            listings: self.served.listings.left(),
+            writers: self.served.writers.left(),
+        };
+        Ok((kept, connection))
+    }
+
     /// Where it is mounted, without symbolic links.
     #[must_use]
     pub fn point(&self) -> &Path {
@@ -336,9 +474,9 @@ impl Mounted {
             }
         }
         self.ending.wanted.store(true, Ordering::Release);
-        if !self.ending.wait(ENDING_PATIENCE) {
+        if !self.ending.wait_for(0, ENDING_PATIENCE) {
             self.place.abort();
-            if !self.ending.wait(ENDING_PATIENCE) {
+            if !self.ending.wait_for(0, ENDING_PATIENCE) {
                 tracing::warn!(
                     point = %self.place.point.display(),
                     "programs still work in the unmounted folder; they end with the daemon"
@@ -380,15 +518,32 @@ impl Place {
     /// Lets the kernel write back and unmounts, if nobody works in it. Says whether it is gone.
     fn detach_in_time(&self) -> bool {
         let (point, route) = (self.point.clone(), self.route);
-        let (done, gone) = mpsc::channel();
-        let spawned = thread::Builder::new().name("kith-unmount".into()).spawn(move || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let written = rustix::fs::open(&point, flags, Mode::empty())
-                .and_then(|root| rustix::fs::syncfs(&root));
+        self.in_time("kith-unmount", move |written| {
             if let Err(error) = written {
                 tracing::warn!(%error, "not everything could be written back");
             }
-            let _ = done.send(route.detach(&point).is_ok());
+            route.detach(&point).is_ok()
+        })
+    }
+
+    /// Lets the kernel write back. Says whether all of it was, and nobody is left doing it.
+    fn write_back_in_time(&self) -> bool {
+        self.in_time("kith-writeback", |written| written.is_ok())
+    }
+
+    /// Does something on a thread of its own once the kernel has written back.
+    fn in_time(
+        &self,
+        name: &str,
+        then: impl FnOnce(Result<(), Errno>) -> bool + Send + 'static,
+    ) -> bool {
+        let point = self.point.clone();
+        let (done, gone) = mpsc::channel();
+        let spawned = thread::Builder::new().name(name.into()).spawn(move || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let written = rustix::fs::open(&point, flags, Mode::empty())
+                .and_then(|root| rustix::fs::syncfs(&root));
+            let _ = done.send(then(written));
         });
         spawned.is_ok() && gone.recv_timeout(WRITE_BACK_PATIENCE).unwrap_or(false)
     }

@@ -2,8 +2,10 @@
 
 use super::acl;
 use super::attributes::{absence, file_type, kind_of_mode, unix_time};
+use super::gate::Gate;
 use super::layer::{
-    BELIEVED, GENERATION, Layer, Mode, NAMES_PAGE, NODES_PAGE, access_of, decode, handle, ino,
+    Agreed, BELIEVED, GENERATION, Layer, Mode, NAMES_PAGE, NODES_PAGE, access_of, decode, handle,
+    ino,
 };
 use super::stage::{self, DISBELIEVED, is_feigned};
 use crate::volume::{Allocation, FileError, LookupError, NodeChange, Sought, Volume, XattrMode};
@@ -73,7 +75,8 @@ fn within_a_file(offset: u64, len: u64) -> Result<(), Errno> {
 impl Filesystem for Layer {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Sizes and times of what it caches are the kernel's with it, and the volume's without.
-        if config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_err() {
+        let mut capabilities = InitFlags::FUSE_WRITEBACK_CACHE;
+        if config.add_capabilities(capabilities).is_err() {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }
         for wish in [
@@ -90,8 +93,9 @@ impl Filesystem for Layer {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
         ] {
-            if let Err(unknown) = config.add_capabilities(wish) {
-                tracing::debug!(?unknown, "the kernel is too old for this");
+            match config.add_capabilities(wish) {
+                Ok(()) => capabilities |= wish,
+                Err(unknown) => tracing::debug!(?unknown, "the kernel is too old for this"),
             }
         }
         // Each answers the nearest value that is possible.
@@ -102,10 +106,16 @@ impl Filesystem for Layer {
             let _ = config.set_max_readahead(nearest);
         }
         let _ = config.set_max_background(BACKGROUND_MAX);
+        // The kernel says so without being asked, and takes the notification unasked too.
+        let resends = config.capabilities().contains(InitFlags::FUSE_HAS_RESEND);
+        let minor = config.kernel_abi().1;
+        // The kernel initialises a connection once.
+        let _ = self.agreed.set(Agreed { capabilities, minor, resends });
         Ok(())
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _passing = self.gate.pass();
         let Some(reply) = self.on_stage(request, parent, name, reply) else { return };
         let _answering = self.answering.begin();
         let found = match decode(name) {
@@ -121,6 +131,7 @@ impl Filesystem for Layer {
     fn forget(&self, _request: &Request, _node: INodeNo, _lookups: u64) {}
 
     fn getattr(&self, _r: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let _passing = self.gate.pass();
         if is_feigned(node) {
             return reply.attr(&DISBELIEVED, &stage::attributes(ino(node), self.ownership));
         }
@@ -149,6 +160,7 @@ impl Filesystem for Layer {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _passing = self.gate.pass();
         if is_feigned(node) {
             return reply.attr(&DISBELIEVED, &stage::attributes(ino(node), self.ownership));
         }
@@ -176,6 +188,7 @@ impl Filesystem for Layer {
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
+        let _passing = self.gate.pass();
         match self.volume.read_link(ino(node)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(error.into()),
@@ -192,6 +205,7 @@ impl Filesystem for Layer {
         device: u32,
         reply: ReplyEntry,
     ) {
+        let _passing = self.gate.pass();
         if self.is_on_stage(request, parent, name) {
             return self.feign(false, reply);
         }
@@ -212,6 +226,7 @@ impl Filesystem for Layer {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        let _passing = self.gate.pass();
         if self.is_on_stage(request, parent, name) {
             return self.feign(true, reply);
         }
@@ -228,6 +243,7 @@ impl Filesystem for Layer {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        let _passing = self.gate.pass();
         let _answering = self.answering.begin();
         let target = target.as_os_str().as_bytes();
         let made = match target.len() {
@@ -249,6 +265,7 @@ impl Filesystem for Layer {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
+        let _passing = self.gate.pass();
         let _answering = self.answering.begin();
         let linked =
             decode(name).and_then(|name| Ok(self.volume.link(ino(node), ino(parent), &name)?));
@@ -256,6 +273,7 @@ impl Filesystem for Layer {
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _passing = self.gate.pass();
         if self.is_on_stage(request, parent, name) {
             return reply.ok();
         }
@@ -263,6 +281,7 @@ impl Filesystem for Layer {
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _passing = self.gate.pass();
         let removed =
             decode(name).and_then(|name| Ok(self.volume.remove_directory(ino(parent), &name)?));
         empty(removed, reply);
@@ -278,6 +297,7 @@ impl Filesystem for Layer {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _passing = self.gate.pass();
         empty(self.rename((parent, name), (new_parent, new_name), flags), reply);
     }
 
@@ -291,6 +311,7 @@ impl Filesystem for Layer {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _passing = self.gate.pass();
         let _answering = self.answering.begin();
         match self.create(request, parent, name, Mode { mode, umask }, flags) {
             Ok((info, opened, access)) => {
@@ -306,6 +327,7 @@ impl Filesystem for Layer {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _passing = self.gate.pass();
         if is_feigned(node) {
             return reply.opened(FileHandle(0), FopenFlags::empty());
         }
@@ -344,14 +366,19 @@ impl Filesystem for Layer {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _passing = self.gate.pass();
         let (fh, len) = (handle(fh), size as usize);
         match self.volume.read_here(fh, offset, len) {
             Ok(Some(bytes)) => reply.data(&bytes),
             Ok(None) => {
-                let volume = Arc::clone(&self.volume);
-                self.fetching.enter(move || match volume.read(fh, offset, len) {
-                    Ok(bytes) => reply.data(&bytes),
-                    Err(error) => reply.error(error.into()),
+                let (volume, gate) = (Arc::clone(&self.volume), Arc::clone(&self.gate));
+                self.fetching.enter(move || {
+                    let read = volume.read(fh, offset, len);
+                    let _passing = gate.pass();
+                    match read {
+                        Ok(bytes) => reply.data(&bytes),
+                        Err(error) => reply.error(error.into()),
+                    }
                 });
             }
             Err(error) => reply.error(error.into()),
@@ -370,6 +397,7 @@ impl Filesystem for Layer {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _passing = self.gate.pass();
         let written = within_a_file(offset, bytes.len() as u64)
             .and_then(|()| Ok(self.volume.write(handle(fh), offset, bytes)?))
             .and_then(|()| {
@@ -393,6 +421,7 @@ impl Filesystem for Layer {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
+        let _passing = self.gate.pass();
         // The kernel has written back what it held. It could be made to stop asking, which would
         // save a request at each close; but nothing else tells a close, while the program still waits
         // for it, from another's reading or a syncfs.
@@ -412,6 +441,7 @@ impl Filesystem for Layer {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _passing = self.gate.pass();
         if is_feigned(node) {
             return reply.ok();
         }
@@ -428,11 +458,15 @@ impl Filesystem for Layer {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let volume = Arc::clone(&self.volume);
-        self.syncing.enter(move || empty(volume.fsync(handle(fh)), reply));
+        let (volume, gate) = (Arc::clone(&self.volume), Arc::clone(&self.gate));
+        self.syncing.enter(move || {
+            let _passing = gate.pass();
+            empty(volume.fsync(handle(fh)), reply);
+        });
     }
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _passing = self.gate.pass();
         let kept = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
         reply.opened(FileHandle(self.listings.open()), kept);
     }
@@ -445,6 +479,7 @@ impl Filesystem for Layer {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        let _passing = self.gate.pass();
         let _answering = self.answering.begin();
         let listed = self.list(ino(node), fh.0, offset, NAMES_PAGE, |offset, name, info| {
             reply.add(INodeNo(info.ino.0), offset, file_type(&info.kind), name)
@@ -463,6 +498,7 @@ impl Filesystem for Layer {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let _passing = self.gate.pass();
         let _answering = self.answering.begin();
         let listed = self.list(ino(node), fh.0, offset, NODES_PAGE, |offset, name, info| {
             let attributes = self.attributes(info);
@@ -482,6 +518,7 @@ impl Filesystem for Layer {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let _passing = self.gate.pass();
         self.listings.close(fh.0);
         reply.ok();
     }
@@ -494,11 +531,15 @@ impl Filesystem for Layer {
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let volume = Arc::clone(&self.volume);
-        self.syncing.enter(move || empty(volume.sync_names(), reply));
+        let (volume, gate) = (Arc::clone(&self.volume), Arc::clone(&self.gate));
+        self.syncing.enter(move || {
+            let _passing = gate.pass();
+            empty(volume.sync_names(), reply);
+        });
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        let _passing = self.gate.pass();
         match self.volume.room() {
             Ok(room) => {
                 let free = room.free_bytes / u64::from(BLOCK_BYTES);
@@ -527,6 +568,7 @@ impl Filesystem for Layer {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let _passing = self.gate.pass();
         if acl::is_list(name) {
             return empty(self.set_list(request, ino(node), name, Some(value)), reply);
         }
@@ -550,6 +592,7 @@ impl Filesystem for Layer {
         room: u32,
         reply: ReplyXattr,
     ) {
+        let _passing = self.gate.pass();
         if acl::is_list(name) {
             return match self.list_shown(ino(node), name) {
                 Ok(value) => sized(&value, room, reply),
@@ -566,6 +609,7 @@ impl Filesystem for Layer {
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, room: u32, reply: ReplyXattr) {
+        let _passing = self.gate.pass();
         match self.volume.xattrs(ino(node)) {
             Ok(names) => {
                 let mut list = Vec::new();
@@ -584,6 +628,7 @@ impl Filesystem for Layer {
     }
 
     fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _passing = self.gate.pass();
         if acl::is_list(name) {
             return empty(self.set_list(request, ino(node), name, None), reply);
         }
@@ -640,6 +685,7 @@ impl Filesystem for Layer {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _passing = self.gate.pass();
         const PUNCH_KEEP: i32 = PUNCH_HOLE | KEEP_SIZE;
         const ZERO_KEEP: i32 = ZERO_RANGE | KEEP_SIZE;
         let allocation = match mode {
@@ -670,7 +716,8 @@ impl Filesystem for Layer {
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let answer = move |volume: &dyn Volume, reply: ReplyLseek| {
+        let answer = move |volume: &dyn Volume, gate: &Gate, reply: ReplyLseek| {
+            let _passing = gate.pass();
             let found = volume.seek(handle(fh), offset, sought);
             match found.map(|at| i64::try_from(at).map_err(|_| FileError::TooLarge)) {
                 Ok(Ok(at)) => reply.offset(at),
@@ -678,18 +725,21 @@ impl Filesystem for Layer {
             }
         };
         if !self.writers.are_on(ino(node)) {
-            return answer(self.volume.as_ref(), reply);
+            return answer(self.volume.as_ref(), &self.gate, reply);
         }
         // The kernel asks without writing back first, and holes that it has filled would be taken
         // for holes. It is made to, from a thread of its own, for its writes come in meanwhile.
-        let (volume, notifier) = (Arc::clone(&self.volume), Arc::clone(&self.notifier));
+        let (volume, gate) = (Arc::clone(&self.volume), Arc::clone(&self.gate));
+        let notifier = Arc::clone(&self.notifier);
         self.syncing.enter(move || {
+            let call = gate.call();
             if let Some(Err(error)) =
                 notifier.get().map(|notifier| notifier.inval_inode(node, 0, 0))
             {
                 tracing::debug!(%error, "the kernel kept what it had not written");
             }
-            answer(volume.as_ref(), reply);
+            drop(call);
+            answer(volume.as_ref(), &gate, reply);
         });
     }
 
@@ -713,11 +763,13 @@ impl Filesystem for Layer {
         if let Err(error) = within_a_file(to_offset, len) {
             return reply.error(error);
         }
-        let volume = Arc::clone(&self.volume);
+        let (volume, gate) = (Arc::clone(&self.volume), Arc::clone(&self.gate));
         // What can't be copied by its description may have to be fetched.
         self.fetching.enter(move || {
             let from = (handle(from_handle), from_offset);
-            match volume.copy_range(from, (handle(to_handle), to_offset), len) {
+            let copied = volume.copy_range(from, (handle(to_handle), to_offset), len);
+            let _passing = gate.pass();
+            match copied {
                 Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
                 Err(error) => reply.error(error.into()),
             }

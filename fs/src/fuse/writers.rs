@@ -1,6 +1,7 @@
 //! Which files the kernel may hold unwritten bytes of: those that are open for writing, and by whom.
 
 use crate::volume::{Handle, Ino};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,9 +22,41 @@ struct Opening {
     thread: u32,
 }
 
+/// A handle that can write, to go on with in another process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OpenWriter {
+    /// The handle.
+    pub handle: Handle,
+    /// The file.
+    pub file: Ino,
+    /// The thread that asked for it.
+    pub thread: u32,
+}
+
+impl FromIterator<OpenWriter> for Writers {
+    fn from_iter<I: IntoIterator<Item = OpenWriter>>(left: I) -> Self {
+        let writers = Writers::default();
+        for OpenWriter { handle, file, thread } in left {
+            writers.opened(handle, file, thread);
+        }
+        writers
+    }
+}
+
 impl Writers {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What another process needs to go on.
+    pub(super) fn left(&self) -> Vec<OpenWriter> {
+        let open = self.open();
+        let writer = |(handle, opening): (&Handle, &Opening)| OpenWriter {
+            handle: *handle,
+            file: opening.file,
+            thread: opening.thread,
+        };
+        open.openings.iter().map(writer).collect()
     }
 
     /// A handle that can write was opened for a thread.

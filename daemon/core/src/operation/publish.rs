@@ -3,8 +3,8 @@
 use super::OperationError;
 use super::settle::Copies;
 use crate::content::Content;
-use crate::id::{Dot, InodeId};
-use crate::index::{EntryState, Index, Node};
+use crate::id::{Dot, InodeId, WriterId};
+use crate::index::{EntryState, Index, IndexRead, Node};
 use crate::register::{Inode, Kind, Mark, Removal, UnixTime, Unread, Version};
 use crate::transaction::{Heard, Transaction};
 use crate::vector::VersionVector;
@@ -18,6 +18,27 @@ pub(super) struct Made {
     pub(super) content: Content,
     pub(super) mtime: UnixTime,
     pub(super) mark: Mark,
+}
+
+/// Whether this device has taken the last name of an inode since its present writer began: then a
+/// version of it comes too late. Under the next writer that can't be told any more, and whoever has
+/// the file open has to remember.
+///
+/// # Errors
+/// The storage's.
+pub fn is_removed_here<I: IndexRead>(index: &I, id: InodeId) -> Result<bool, I::Error> {
+    let writer = index.state()?.writer;
+    let entries = index.entries_of(id)?;
+    let is_shown = entries.iter().any(|entry| entry.present);
+    Ok(!is_shown && entries.iter().any(|entry| took_last_name(entry, writer)))
+}
+
+/// Whether this device took the last name of a file when it removed this entry.
+fn took_last_name(state: &EntryState, writer: WriterId) -> bool {
+    let own = |removal: &&Removal| removal.dots.number(writer) > 0;
+    let heard = state.entry.removal.as_ref().filter(own);
+    let waiting = state.withheld.as_ref().map(|(removal, _)| removal);
+    heard.into_iter().chain(waiting).any(|removal| removal.last_link)
 }
 
 impl<I: Index> Transaction<'_, I> {
@@ -34,7 +55,7 @@ impl<I: Index> Transaction<'_, I> {
         let is_shown = entries.iter().any(|entry| entry.present);
         if is_shown {
             entries.retain(|entry| entry.present);
-        } else if entries.iter().any(|entry| self.took_last_name(entry)) {
+        } else if entries.iter().any(|entry| took_last_name(entry, self.state.writer)) {
             // A version of a file that was removed here would bring it back. Of one that was removed
             // elsewhere it does: whoever did that didn't know of it.
             return Err(OperationError::NotFound);
@@ -83,15 +104,6 @@ impl<I: Index> Transaction<'_, I> {
             self.dirty.clear();
         }
         self.take_up(id).map(Node::Inode).map_err(OperationError::from)
-    }
-
-    /// Whether this device took the last name of a file when it removed this entry. Whoever has the
-    /// file open has it since this writer began.
-    fn took_last_name(&self, state: &EntryState) -> bool {
-        let own = |removal: &&Removal| removal.dots.number(self.state.writer) > 0;
-        let heard = state.entry.removal.as_ref().filter(own);
-        let waiting = state.withheld.as_ref().map(|(removal, _)| removal);
-        heard.into_iter().chain(waiting).any(|removal| removal.last_link)
     }
 
     /// A writer's version covers its earlier ones of the file, also one that went another way, by

@@ -98,6 +98,32 @@ impl Entry {
     }
 }
 
+impl Base {
+    /// The base in the form in which the index keeps it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let size_bytes = self.content.size_bytes;
+        let entry = Entry {
+            owner: InodeId::ROOT,
+            base: Arc::new(self.clone()),
+            size_bytes,
+            base_bytes: size_bytes,
+            extents: Extents::default(),
+            staging: None,
+        };
+        entry.encode()
+    }
+
+    /// Decodes what [`encode`](Self::encode) made.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if it is nothing of that kind.
+    pub fn decode(bytes: &[u8]) -> Result<Base, StoreError> {
+        let entry = Entry::decode(bytes, |_| false)?;
+        Ok((*entry.base).clone())
+    }
+}
+
 fn write_dots(
     out: &mut Encoder<&mut Vec<u8>>,
     dots: impl Iterator<Item = Dot>,

@@ -298,6 +298,12 @@ fn fill_from(file: &std::fs::File, offset: u64, buffer: &mut [u8]) -> std::io::R
 }
 
 impl Overlay {
+    /// Its number, which it has again when it is [recovered](crate::bytes::Recovered).
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.shared.id
+    }
+
     /// The file's size, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
