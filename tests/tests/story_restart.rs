@@ -43,6 +43,11 @@ fn what_is_open_stays_open() {
     fs::write(path("appended"), "before, ").unwrap();
     fs::write(path("written over"), "x".repeat(100)).unwrap();
     fs::write(path("emptied"), "x".repeat(100)).unwrap();
+    fs::write(path("gone"), "as it was").unwrap();
+    pulse::until(PATIENCE, "all of it is published", || {
+        let (share, _) = folder.device.share()?;
+        if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
+    });
     let mut writers: BTreeMap<&str, File> = BTreeMap::new();
     let options = |name: &str| match name {
         "appended" => OpenOptions::new().append(true).open(path(name)),
@@ -70,7 +75,6 @@ fn what_is_open_stays_open() {
         File::options().read(true).write(true).create_new(true).open(path("temporary")).unwrap();
     fs::remove_file(path("temporary")).unwrap();
     nameless.write_all(b"one, ").unwrap();
-    fs::write(path("gone"), "as it was").unwrap();
     let mut gone = OpenOptions::new().append(true).open(path("gone")).unwrap();
     fs::remove_file(path("gone")).unwrap();
     // And one whose name leads to another file.
