@@ -8,9 +8,11 @@ use kith_control::moment::Moment;
 use kith_control::status::Status;
 use kith_daemon::config::{Config, ConfigError, DEFAULT_PORT};
 use kith_daemon::paths::Paths;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::UdpSocket;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Less room than this is worth a word.
@@ -41,10 +43,17 @@ fn report(paths: &Paths) -> DoctorReport {
     let config = Config::load(&paths.config);
     let mut checks = vec![settings(paths, &config)];
     checks.push(match &asked {
-        Ok(status) => Check::ok(
-            "daemon",
-            format!("Kith {} runs as {}.", status.device.version, status.device.name),
-        ),
+        Ok(status) => {
+            let runs = format!("Kith {} runs as {}.", status.device.version, status.device.name);
+            match paths.holder().flatten() {
+                Some(process) if is_replaced(process) => Check::warn(
+                    "daemon",
+                    format!("{runs} Another program has taken its place on the disk."),
+                    "`kith restart` starts that one; the folder stays mounted.",
+                ),
+                _ => Check::ok("daemon", runs),
+            }
+        }
         Err(error) if error.is_not_running() => match paths.holder() {
             None => Check::warn("daemon", "Kith is not running.", "Start it with `kith up`."),
             Some(_) => Check::bad(
@@ -69,6 +78,14 @@ fn report(paths: &Paths) -> DoctorReport {
     checks.retain(|check| told.checks.iter().all(|better| better.name != check.name));
     checks.extend(told.checks);
     DoctorReport { checks }
+}
+
+/// Whether another program lies where the one that a process runs was, as after an upgrade. See
+/// proc(5).
+fn is_replaced(process: u32) -> bool {
+    let program = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
+    let place = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
+    place.is_some_and(|place| Path::new(OsStr::from_bytes(place)).is_file())
 }
 
 fn render(report: &DoctorReport) -> String {

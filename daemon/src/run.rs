@@ -155,14 +155,22 @@ fn start(options: RunOptions, notifier: &Notifier) -> Result<Daemon, RunError> {
 
     let mount_point =
         if no_mount { None } else { Some(choose_mount(&paths, &config, mount.as_deref())?) };
+    // The settings may name another place by now.
+    let kept = kept.filter(|(kept, _)| {
+        let stays = mount_point.as_deref().is_some_and(|point| kept.is_at(point));
+        if !stays {
+            kept.take_away();
+        }
+        stays
+    });
     let went_on = kept.is_some();
     let mounted = match (&mount_point, kept) {
-        (Some(_), Some((mount, connection))) => {
-            let taken = kith_fs::take_up(Arc::clone(&share) as _, &mount, connection);
+        (None, _) => None,
+        (Some(_), Some((kept, connection))) => {
+            let taken = kith_fs::take_up(Arc::clone(&share) as _, &kept, connection);
             Some(taken.map_err(|error| mount_error(&error))?)
         }
         (Some(point), None) => Some(mount_share(&share, &circle, point)?),
-        (None, _) => None,
     };
     if let (Some(given), Some(_)) = (&mount, &mounted) {
         paths.remember_mount(given).map_err(|error| RunError::new(&error, "Look at the disk."))?;
@@ -470,13 +478,16 @@ impl Daemon {
         }
         self.caretaker.events.send(Happening::Stopping);
         self.caretaker.stop.send_replace(true);
-        // All within the five seconds that a stop may take: the network and the control server end
-        // while the kernel hands over what it still holds and the share takes it.
-        let deadline = Instant::now() + STOP_WITHIN;
+        // All within the five seconds that a stop may take, unless the mount stays: the network and the
+        // control server end while the kernel hands over what it still holds and the share takes it.
+        let mut deadline = Instant::now() + STOP_WITHIN;
         self.network.stop.send_replace(true);
         let control = self.control;
         let control = std::thread::spawn(move || control.stop());
         let kept = self.mounted.and_then(|mounted| end_mount(mounted, start_again));
+        if kept.is_some() {
+            deadline = Instant::now() + STOP_WITHIN;
+        }
         if !self.share.close(deadline) {
             tracing::warn!("some files could not be published yet; they will be at the next start");
         }

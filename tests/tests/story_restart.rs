@@ -359,10 +359,14 @@ fn an_upgrade_starts_the_program_that_took_the_place_of_the_one_that_ran() {
     file.write_all(b"one, ").unwrap();
     upgraded.put(binary::kith());
     assert!(upgraded.running().ends_with(" (deleted)"), "{}", upgraded.running());
+    let doctor = upgraded.ask(&["doctor"]).stdout;
+    assert!(doctor.contains("kith restart"), "{doctor}");
     let outcome = upgraded.ask(&["restart", "--json"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(outcome.stdout.contains(r#""stayed_mounted":true"#), "{}", outcome.stdout);
     assert_eq!(Path::new(&upgraded.running()), upgraded.program);
+    let doctor = upgraded.ask(&["doctor"]).stdout;
+    assert!(!doctor.contains("kith restart"), "{doctor}");
     file.write_all(b"two").unwrap();
     drop(file);
 
@@ -371,6 +375,18 @@ fn an_upgrade_starts_the_program_that_took_the_place_of_the_one_that_ran() {
     assert_eq!(upgraded.ask(&["restart"]).code, Some(0));
     assert!(upgraded.running().ends_with(" (deleted)"), "{}", upgraded.running());
     assert_eq!(fs::read_to_string(upgraded.mount().join("file")).unwrap(), "one, two");
+
+    // Where the settings name another place by now, the folder goes there.
+    let elsewhere = upgraded.folder.scratch.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let settings = upgraded.home.join("config.toml");
+    fs::write(&settings, format!("mount = {:?}", elsewhere.to_str().unwrap())).unwrap();
+    let outcome = upgraded.ask(&["restart"]);
+    assert!(outcome.stdout.contains("was mounted anew"), "{outcome:?}");
+    assert_eq!(fs::read_to_string(elsewhere.join("file")).unwrap(), "one, two");
+    assert!(!is_mounted(&upgraded.mount()));
+    fs::remove_file(&settings).unwrap();
+    assert_eq!(upgraded.ask(&["restart"]).code, Some(0));
 
     // A program that doesn't become a daemon: the folder is gone until there is one.
     upgraded.put(Path::new("/bin/false"));

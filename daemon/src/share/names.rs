@@ -252,14 +252,22 @@ impl Share {
             mtime: change.modified.filter(|_| !of_file),
             set_xattrs: change.xattrs.clone(),
         };
-        if attributes != AttributeChange::default() {
-            self.operate(Operation::SetAttributes { node, change: attributes }, &[], |tx, _| {
-                tx.touch_node(node.key(), now().1, change.modified.filter(|_| !of_file))
+        let set = Some(attributes).filter(|it| *it != AttributeChange::default());
+        if set.is_some() || change.accessed.is_some() {
+            let modified = change.modified.filter(|_| !of_file);
+            self.commit(&Origin::Mount(&[]), |tx| {
+                let (_, at) = now();
+                let mut effects = Vec::new();
+                if let Some(change) = set {
+                    let set = Operation::SetAttributes { node, change };
+                    effects = operation::apply(tx, context(), set)?.effects;
+                    tx.touch_node(node.key(), at, modified)?;
+                }
+                if let Some(accessed) = change.accessed {
+                    tx.set_accessed(ino.0, accessed, at)?;
+                }
+                Ok::<_, WriteError>(((), effects))
             })?;
-        }
-        if let Some(accessed) = change.accessed {
-            let set = self.store.write(|tx| tx.set_accessed(ino.0, accessed, now().1));
-            set.map_err(|error: StoreError| storage(&error))?;
         }
         if let Some(modified) = change.modified
             && of_file
@@ -272,10 +280,10 @@ impl Share {
     /// What a file was that no name leads to any more, and that nobody has open: as far as the
     /// index still knows it.
     fn gone_info(&self, ino: Ino) -> Result<NodeInfo, ChangeError> {
-        let snapshot = self.store.snapshot().map_err(|error| storage(&error))?;
-        match find(&snapshot, ino) {
+        let glance = self.store.glance().map_err(|error| storage(&error))?;
+        match find(&glance, ino) {
             Ok((row, state)) => {
-                Ok(describe(&snapshot, &row, &state).map_err(|error| storage(&error))?)
+                Ok(describe(&glance, &row, &state).map_err(|error| storage(&error))?)
             }
             Err(LookupError::Stale) => Ok(forgotten(ino)),
             Err(error) => Err(not_found(error)),
@@ -300,7 +308,15 @@ impl Share {
                 return Ok(());
             }
         }
-        let node = self.node_id(ino)?;
+        let node = {
+            let glance = self.store.glance().map_err(|error| storage(&error))?;
+            let (row, state) = find(&glance, ino).map_err(not_found)?;
+            // As the kernel does with each file that is removed or no longer needed.
+            if version_of(row.node, &state).is_none_or(|version| version.mtime == mtime) {
+                return Ok(());
+            }
+            row.node
+        };
         let published = self.commit(&Origin::Publishers(&[ino.0]), |tx| {
             let mut effects = Vec::new();
             if matches!(node, Node::Copy { .. }) {

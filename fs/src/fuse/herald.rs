@@ -1,10 +1,11 @@
 //! Tells programs that watch (`inotify`) of what other devices did, by doing it once more on the
 //! [stage](super::stage).
 
+use super::home::Home;
 use super::stage::{Shown, Stage, WINGS_NAME};
 use super::watched;
 use crate::volume::{Ino, LookupError, Outdated, Volume};
-use fuser::{INodeNo, Notifier};
+use fuser::INodeNo;
 use kith_core::name::EntryName;
 use kith_core::register::Kind;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
@@ -32,8 +33,8 @@ const PATH_MAX_BYTES: usize = 4095;
 
 /// Tells whoever watches a mount.
 pub(super) struct Herald {
-    pub(super) volume: Arc<dyn Volume>,
-    pub(super) notifier: Notifier,
+    /// The volume, and the way to call the kernel. The herald itself has no descriptors but its own.
+    pub(super) home: Home,
     pub(super) stage: Arc<Stage>,
     pub(super) point: PathBuf,
     pub(super) device: (u32, u32),
@@ -110,12 +111,13 @@ impl Herald {
     /// Whether no name leads to a file any more. Directories are left alone: the kernel takes one
     /// that was removed for dead, also if it comes back.
     fn is_gone(&self, node: Ino) -> bool {
-        match self.volume.info(node) {
+        let is_gone = self.home.ask(move |volume, _| match volume.info(node) {
             Ok(info) => info.links == 0 && info.kind == Kind::File,
             // Replaced by another version, as only files are.
-            Err(LookupError::Stale) => self.volume.place(node) == Err(LookupError::NotDirectory),
+            Err(LookupError::Stale) => volume.place(node) == Err(LookupError::NotDirectory),
             Err(_) => false,
-        }
+        });
+        is_gone.unwrap_or(false)
     }
 
     /// The root of the mount, and of no other: nobody else knows the name that is asked for.
@@ -129,20 +131,8 @@ impl Herald {
     }
 
     fn directory(&self, root: &OwnedFd, node: Ino) -> Result<OwnedFd, Errno> {
-        let mut names = Vec::new();
-        let (mut at, mut bytes) = (node, 0);
-        while at != Ino::ROOT {
-            let place = self.volume.place(at).ok().flatten();
-            let (parent, name) = place.ok_or(Errno::NOENT)?;
-            bytes += name.as_bytes().len() + 1;
-            if bytes > PATH_MAX_BYTES {
-                return Err(Errno::NAMETOOLONG);
-            }
-            names.push(name);
-            at = parent;
-        }
-        let mut path = PathBuf::from(".");
-        path.extend(names.iter().rev().map(|name| OsStr::from_bytes(name.as_bytes())));
+        let path = self.home.ask(move |volume, _| path_to(volume, node));
+        let path = path.ok_or(Errno::NOTCONN)??;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let directory = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
@@ -157,7 +147,9 @@ impl Herald {
         name: &EntryName,
         replaced: bool,
     ) -> Result<(), Errno> {
-        let found = self.volume.lookup(parent, name).ok();
+        let looked_up = name.clone();
+        let found = self.home.ask(move |volume, _| volume.lookup(parent, &looked_up).ok());
+        let found = found.ok_or(Errno::NOTCONN)?;
         let name = OsStr::from_bytes(name.as_bytes());
         let kind = match found {
             None => {
@@ -220,10 +212,32 @@ impl Herald {
     /// Puts a name on the stage, and makes the kernel look.
     fn put(&self, parent: Ino, name: &OsStr, shown: Shown) {
         self.stage.set(parent, name, shown);
-        if let Err(error) = self.notifier.inval_entry(INodeNo(parent.0), name) {
+        let name = name.to_owned();
+        let called =
+            self.home.ask(move |_, notifier| notifier.inval_entry(INodeNo(parent.0), &name));
+        if let Some(Err(error)) = called {
             tracing::debug!(%error, "the kernel took no call");
         }
     }
+}
+
+/// The path from the root to a directory.
+fn path_to(volume: &dyn Volume, node: Ino) -> Result<PathBuf, Errno> {
+    let mut names = Vec::new();
+    let (mut at, mut bytes) = (node, 0);
+    while at != Ino::ROOT {
+        let place = volume.place(at).ok().flatten();
+        let (parent, name) = place.ok_or(Errno::NOENT)?;
+        bytes += name.as_bytes().len() + 1;
+        if bytes > PATH_MAX_BYTES {
+            return Err(Errno::NAMETOOLONG);
+        }
+        names.push(name);
+        at = parent;
+    }
+    let mut path = PathBuf::from(".");
+    path.extend(names.iter().rev().map(|name| OsStr::from_bytes(name.as_bytes())));
+    Ok(path)
 }
 
 fn collect(names: &mut News, outdated: Vec<Outdated>) {

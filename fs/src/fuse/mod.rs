@@ -6,6 +6,7 @@ mod errno;
 mod gate;
 mod handover;
 mod herald;
+mod home;
 mod layer;
 mod listing;
 mod mount_error;

@@ -4,6 +4,7 @@ use super::attributes::Ownership;
 use super::gate::Gate;
 use super::handover::{self, HandOverError, KeptMount};
 use super::herald::Herald;
+use super::home::Home;
 use super::layer::{Agreed, Answering, Layer, Openings};
 use super::listing::Listings;
 use super::mount_error::MountError;
@@ -11,6 +12,7 @@ use super::mount_table::{self, KIND, Mount};
 use super::outdated;
 use super::route::{Request, Route};
 use super::stage::Stage;
+use super::unsafe_calls::leave_descriptors;
 use super::writers::Writers;
 use crate::volume::Volume;
 use fuser::{Config, Notifier, Session, SessionACL};
@@ -33,9 +35,11 @@ const STALE_MAX: usize = 16;
 const WRITE_BACK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the threads may take to end once it is.
 const ENDING_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the threads that call the kernel, and then the requests under way, may take to end
-/// before a mount goes to another process.
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may before the mount goes to another process: programs work on meanwhile.
+const WRITE_BACK_HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
+/// And how long, then, the threads that call the kernel and the requests under way may take to end:
+/// an fsync is among them.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long another daemon may take to show that it lives.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// What the kernel reads ahead, where it lets itself be told.
@@ -219,6 +223,13 @@ impl KeptMount {
         }
     }
 
+    /// Whether it is at `point`. Nothing of it is looked at: nobody would answer.
+    #[must_use]
+    pub fn is_at(&self, point: &Path) -> bool {
+        let above = point.parent().and_then(|above| fs::canonicalize(above).ok());
+        above.zip(point.file_name()).is_some_and(|(above, name)| above.join(name) == self.point)
+    }
+
     fn route(&self) -> Route {
         if self.direct { Route::Direct } else { Route::Helper }
     }
@@ -352,9 +363,12 @@ impl Mounted {
         if let Some(device) = self.place.device {
             let (volume, notifier) = (Arc::clone(&volume), callback.clone());
             let (stage, point) = (Arc::clone(&self.served.stage), self.place.point.clone());
-            let herald = Herald { volume, notifier, stage, point, device };
+            let (home, asked) = Home::new();
+            let herald = Herald { home, stage, point, device };
+            self.spawn("kith-prompter", false, move || asked.answer(volume.as_ref(), &notifier))?;
             let ending = Arc::clone(&self.ending);
             self.spawn("kith-herald", false, move || {
+                leave_descriptors();
                 herald.tell(&news, || !ending.wanted.load(Ordering::Acquire));
             })?;
         }
@@ -518,7 +532,7 @@ impl Place {
     /// Lets the kernel write back and unmounts, if nobody works in it. Says whether it is gone.
     fn detach_in_time(&self) -> bool {
         let (point, route) = (self.point.clone(), self.route);
-        self.in_time("kith-unmount", move |written| {
+        self.in_time("kith-unmount", WRITE_BACK_PATIENCE, move |written| {
             if let Err(error) = written {
                 tracing::warn!(%error, "not everything could be written back");
             }
@@ -528,24 +542,26 @@ impl Place {
 
     /// Lets the kernel write back. Says whether all of it was, and nobody is left doing it.
     fn write_back_in_time(&self) -> bool {
-        self.in_time("kith-writeback", |written| written.is_ok())
+        self.in_time("kith-writeback", WRITE_BACK_HAND_OVER_PATIENCE, |written| written.is_ok())
     }
 
     /// Does something on a thread of its own once the kernel has written back.
     fn in_time(
         &self,
         name: &str,
+        patience: Duration,
         then: impl FnOnce(Result<(), Errno>) -> bool + Send + 'static,
     ) -> bool {
         let point = self.point.clone();
         let (done, gone) = mpsc::channel();
         let spawned = thread::Builder::new().name(name.into()).spawn(move || {
+            leave_descriptors();
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let written = rustix::fs::open(&point, flags, Mode::empty())
                 .and_then(|root| rustix::fs::syncfs(&root));
             let _ = done.send(then(written));
         });
-        spawned.is_ok() && gone.recv_timeout(WRITE_BACK_PATIENCE).unwrap_or(false)
+        spawned.is_ok() && gone.recv_timeout(patience).unwrap_or(false)
     }
 
     /// Ends what an unprivileged lazy unmount leaves running, where the kernel offers it. Only

@@ -1,6 +1,9 @@
-//! The two things done to descriptors that have no safe form: to take one over that another program
-//! image left open, and to replace the file behind one that somebody else owns.
-#![expect(unsafe_code, reason = "rustix has neither call: both are about numbers, not owners")]
+//! What is done to descriptors that has no safe form: to take one over that another program image
+//! left open, to replace the file behind one that somebody else owns, and to leave all of them.
+#![expect(
+    unsafe_code,
+    reason = "rustix has none of these calls: they are about numbers, not owners"
+)]
 
 use rustix::io::FdFlags;
 use std::io;
@@ -36,6 +39,23 @@ pub(super) fn put_in_place(descriptor: BorrowedFd<'_>, place: BorrowedFd<'_>) ->
     Ok(rustix::io::dup3(descriptor, &mut owned, rustix::io::DupFlags::CLOEXEC)?)
 }
 
+/// Leaves all descriptors of the process but the first three: this thread has a table of its own from
+/// now on. What it opens it must close, and it must not touch, or drop, what others have opened.
+///
+/// A thread that calls the mount needs this. If the process is killed, nobody answers the thread, and
+/// it can't end; and as long as it shared the descriptors, it would keep the connection to the
+/// kernel open, whose end is what would let it go.
+///
+/// Before Linux 5.9 the table stays shared.
+pub(super) fn leave_descriptors() {
+    // SAFETY: it takes three numbers. Unsharing closes nothing that anybody else sees.
+    let left =
+        unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_UNSHARE) };
+    if left != 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "a thread keeps its descriptors");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +72,20 @@ mod tests {
         let mut text = String::new();
         other.read_to_string(&mut text).unwrap();
         assert_eq!(text, "abc");
+    }
+
+    #[test]
+    fn who_leaves_the_descriptors_closes_them_for_nobody_else() {
+        let mut file = tempfile::tempfile().unwrap();
+        let number = file.as_raw_fd();
+        let open = move || std::fs::read_link(format!("/proc/thread-self/fd/{number}")).is_ok();
+        let left = std::thread::spawn(move || {
+            let before = open();
+            leave_descriptors();
+            (before, open())
+        });
+        assert_eq!(left.join().unwrap(), (true, false));
+        file.write_all(b"abc").unwrap();
     }
 
     #[test]

@@ -244,9 +244,6 @@ impl<I: Index> Transaction<'_, I> {
         let state = self.inode(node.inode())?.ok_or(OperationError::NotFound)?;
         let mut now = (*state).clone();
         let attributes = &mut now.inode.attributes;
-        attributes.stamp = self.stamp_after(attributes.stamp.hlc);
-        attributes.dot = self.dot();
-        attributes.unread = Unread::new();
         attributes.mode = change.mode.map_or(attributes.mode, |mode| mode & 0o7777);
         attributes.user = change.user.unwrap_or(attributes.user);
         attributes.group = change.group.unwrap_or(attributes.group);
@@ -257,6 +254,12 @@ impl<I: Index> Transaction<'_, I> {
                 None => drop(attributes.xattrs.remove(&name)),
             }
         }
+        if *attributes == state.inode.attributes {
+            return Ok(node);
+        }
+        attributes.stamp = self.stamp_after(attributes.stamp.hlc);
+        attributes.dot = self.dot();
+        attributes.unread = Unread::new();
         self.write_inode(now)?;
         Ok(node)
     }
