@@ -6,7 +6,7 @@ use kith_tests::device::{Device, Outcome};
 use kith_tests::folder::Folder;
 use kith_tests::random::Random;
 use kith_tests::scratch::is_mounted;
-use kith_tests::{binary, notice, pulse};
+use kith_tests::{binary, grove, notice, pulse};
 use rustix::fs::FlockOperation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -257,6 +257,43 @@ fn a_file_goes_on_as_it_was_opened_though_another_device_replaces_it_meanwhile()
     assert_eq!(fs::read_to_string(laptop.path("file")).unwrap(), "the new one");
     assert_eq!(fs::read_to_string(laptop.path("another")).unwrap(), "and another");
     assert_eq!(names_in(laptop.mount()).len(), 2);
+}
+
+#[test]
+fn a_read_that_waits_for_another_device_is_answered_by_the_next_daemon() {
+    let Some(circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    circle.lab.shape("20mbit");
+    grove::noise(&circle[0].path("far away"), 1, 15_000_000).unwrap();
+    let path = circle[1].path("far away");
+    pulse::until(PATIENCE, "the desktop lists it", || {
+        fs::metadata(&path).map(drop).map_err(|error| error.to_string())
+    });
+    let file = File::open(&path).unwrap();
+    circle.lab.cut(1);
+    let mut last = [0; 4096];
+    std::thread::scope(|scope| {
+        let (told, thread) = std::sync::mpsc::channel();
+        let (file, last) = (&file, &mut last);
+        let reading = scope.spawn(move || {
+            told.send(rustix::thread::gettid()).unwrap();
+            file.read_exact_at(last, 14_500_000)
+        });
+        let waits = format!("/proc/self/task/{}/wchan", thread.recv().unwrap());
+        pulse::until(PATIENCE, "the read waits", || match fs::read_to_string(&waits) {
+            Ok(place) if place.starts_with("request_wait") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        restart(&circle[1]);
+        circle.lab.join(1);
+        reading.join().unwrap().unwrap();
+    });
+    circle.settle();
+    let mut original = [0; 4096];
+    File::open(circle[0].path("far away"))
+        .unwrap()
+        .read_exact_at(&mut original, 14_500_000)
+        .unwrap();
+    assert!(last == original);
 }
 
 #[test]
