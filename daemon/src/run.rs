@@ -502,7 +502,7 @@ impl Daemon {
             self.caretaker.sightings.note(peer.device);
         }
         self.caretaker.sightings.save();
-        let open = self.share.keep_open();
+        let kept = kept.map(|kept| (kept, self.share.keep_open()));
         let number = self.continuity.draw();
         if self.share.store.close_with(number)
             && let Some(number) = number
@@ -510,7 +510,7 @@ impl Daemon {
             self.continuity.leave(number);
         }
         tracing::info!("stopped");
-        kept.map(|(mount, connection)| Handover {
+        kept.map(|((mount, connection), open)| Handover {
             mount,
             connection,
             open: self.share.leave_open(&open),
