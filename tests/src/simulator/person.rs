@@ -226,6 +226,8 @@ fn save_over(replica: &mut Replica, now: WallMs, random: &mut Random) -> bool {
 
 /// What ends when a name is removed: what it shows, if no other name leads there.
 fn ends(replica: &Replica, parent: InodeId, name: &EntryName) -> BTreeSet<Saved> {
+    // What came before may have made the directory go on as a new one.
+    let Ok(parent) = kith_core::forget::successor(&replica.index, parent);
     let Ok(shown) = replica.index.shown(parent, name);
     match shown {
         Some(shown) if replica.names(shown.node.key()).len() == 1 => {
