@@ -7,12 +7,11 @@ use kith_control::diagnosis::{Check, DoctorReport, Outcome};
 use kith_control::moment::Moment;
 use kith_control::status::Status;
 use kith_daemon::config::{Config, ConfigError, DEFAULT_PORT};
+use kith_daemon::handover::place_of_replaced;
 use kith_daemon::paths::Paths;
-use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::UdpSocket;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Less room than this is worth a word.
@@ -80,12 +79,10 @@ fn report(paths: &Paths) -> DoctorReport {
     DoctorReport { checks }
 }
 
-/// Whether another program lies where the one that a process runs was, as after an upgrade. See
-/// proc(5).
+/// Whether another program lies where the one that a process runs was.
 fn is_replaced(process: u32) -> bool {
-    let program = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
-    let place = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
-    place.is_some_and(|place| Path::new(OsStr::from_bytes(place)).is_file())
+    let running = fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
+    place_of_replaced(&running).is_some_and(|place| place.is_file())
 }
 
 fn render(report: &DoctorReport) -> String {

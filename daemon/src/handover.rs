@@ -139,16 +139,30 @@ fn arguments(option: Option<String>) -> Vec<OsString> {
 /// Where this program is, or the one that has taken its place.
 fn program() -> io::Result<PathBuf> {
     let running = std::env::current_exe()?;
-    let bytes = running.as_os_str().as_bytes();
-    Ok(match bytes.strip_suffix(DELETED) {
-        Some(path) if !running.exists() => OsString::from_vec(path.to_vec()).into(),
-        _ => running,
-    })
+    Ok(place_of_replaced(&running).unwrap_or(running))
+}
+
+/// Where the program was that a process runs, if it is there no more, as after an upgrade. `running` is
+/// what `/proc/PID/exe` leads to: see proc(5).
+#[must_use]
+pub fn place_of_replaced(running: &Path) -> Option<PathBuf> {
+    let place = running.as_os_str().as_bytes().strip_suffix(DELETED)?;
+    if running.exists() { None } else { Some(OsString::from_vec(place.to_vec()).into()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_replaced_if_the_kernel_says_so_and_it_is_not_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (plain, odd) = (directory.path().join("kith"), directory.path().join("kith (deleted)"));
+        assert_eq!(place_of_replaced(&plain), None);
+        assert_eq!(place_of_replaced(&odd), Some(plain));
+        std::fs::write(&odd, "").unwrap();
+        assert_eq!(place_of_replaced(&odd), None);
+    }
 
     #[test]
     fn descriptors_are_two_and_not_those_that_everybody_has() {

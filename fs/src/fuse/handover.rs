@@ -1,7 +1,7 @@
 //! A mount that goes on in another process: what that one has to know, and how it takes the kernel's
 //! connection up.
 
-use super::layer::{Agreed, Layer};
+use super::layer::Layer;
 use super::listing::OpenListings;
 use super::unsafe_calls::put_in_place;
 use super::writers::OpenWriter;
@@ -59,13 +59,6 @@ const READ_AHEAD_BYTES: u32 = 1 << 20;
 /// Room for the answer to an INIT: a head of 16 bytes and a body of 64.
 const ANSWER_MAX_BYTES: usize = 256;
 
-impl KeptMount {
-    fn agreed(&self) -> Agreed {
-        let capabilities = InitFlags::from_bits_retain(self.capabilities);
-        Agreed { capabilities, minor: self.minor, resends: true }
-    }
-}
-
 /// A session over a connection that is agreed on already, and whose unanswered requests it is asked
 /// anew.
 ///
@@ -83,7 +76,7 @@ pub(super) fn resume(
         SocketFlags::CLOEXEC,
         None,
     )?;
-    rustix::io::write(&here, &init(kept.agreed()))?;
+    rustix::io::write(&here, &init(kept))?;
     let session = Session::from_fd(layer, there, SessionACL::All, config)?;
     let mut answer = [0; ANSWER_MAX_BYTES];
     rustix::io::read(&here, &mut answer)?;
@@ -93,10 +86,12 @@ pub(super) fn resume(
 }
 
 /// `struct fuse_in_header` and `struct fuse_init_in`, from `linux/fuse.h`.
-fn init(Agreed { capabilities, minor, .. }: Agreed) -> Vec<u8> {
-    let bits = (capabilities | InitFlags::FUSE_INIT_EXT | InitFlags::FUSE_HAS_RESEND).bits();
+fn init(kept: &KeptMount) -> Vec<u8> {
+    // What is agreed is all that the kernel seems to offer; and it can do this, or nothing were kept.
+    let implied = InitFlags::FUSE_INIT_EXT | InitFlags::FUSE_HAS_RESEND;
+    let bits = kept.capabilities | implied.bits();
     let (low, high) = (bits as u32, (bits >> 32) as u32);
-    let mut body = vec![MAJOR, minor, READ_AHEAD_BYTES, low, high];
+    let mut body = vec![MAJOR, kept.minor, READ_AHEAD_BYTES, low, high];
     body.resize(16, 0);
     let len_bytes = 40 + 4 * body.len() as u32;
     let mut frame = Vec::new();
