@@ -121,7 +121,7 @@ impl Share {
     }
 
     /// What an open file knows better than the index.
-    fn lay_open_over(&self, info: &mut NodeInfo) {
+    pub(super) fn lay_open_over(&self, info: &mut NodeInfo) {
         if info.kind == Kind::File
             && let Some(file) = self.files.find(info.ino.0)
         {
@@ -138,16 +138,27 @@ impl Share {
     pub(super) fn info_of(&self, ino: Ino) -> Result<NodeInfo, LookupError> {
         self.glancing(|glance| {
             let (row, state) = find(glance, ino)?;
-            let mut info = describe(glance, &row, &state).map_err(|error| storage(&error))?;
-            if is_replaced(&row, &state.inode.kind) {
-                if self.files.find(ino.0).is_none() {
-                    return Err(LookupError::Stale);
-                }
-                // The names lead to the node that took its place.
-                info.links = 0;
-            }
-            Ok(info)
+            self.numbered(glance, &row, &state)
         })
+    }
+
+    /// The same from what was found under the number, and without what an open file knows better.
+    pub(super) fn numbered<R: NodeRead>(
+        &self,
+        reader: &R,
+        row: &NodeRow,
+        state: &InodeState,
+    ) -> Result<NodeInfo, LookupError> {
+        let replaced = is_replaced(row, &state.inode.kind);
+        if replaced && self.files.find(row.ino).is_none() {
+            return Err(LookupError::Stale);
+        }
+        let mut info = describe(reader, row, state).map_err(|error| storage(&error))?;
+        if replaced {
+            // The names lead to the node that took its place.
+            info.links = 0;
+        }
+        Ok(info)
     }
 }
 

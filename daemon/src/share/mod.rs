@@ -118,11 +118,21 @@ impl Share {
         origin: &Origin<'_>,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<(T, Vec<Effect>), E>,
     ) -> Result<T, E> {
+        self.commit_and_look(origin, change, |_, value| value)
+    }
+
+    /// The same, and looks at what came of it before it is committed.
+    fn commit_and_look<T, U, E: From<StoreError>>(
+        &self,
+        origin: &Origin<'_>,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<(T, Vec<Effect>), E>,
+        look: impl FnOnce(&Transaction<'_>, T) -> U,
+    ) -> Result<U, E> {
         let (_, now) = now();
         let (value, aftermath, changes) = self.store.write(|tx| -> Result<_, E> {
             let (value, effects) = change(tx)?;
             let aftermath = aftermath::settle_nodes(tx, &effects, origin, now)?;
-            Ok((value, aftermath, !effects.is_empty()))
+            Ok((look(tx, value), aftermath, !effects.is_empty()))
         })?;
         self.deliver(aftermath);
         if matches!(origin, Origin::Elsewhere) {

@@ -1,6 +1,6 @@
 //! Names and attributes: what `ls`, `mkdir`, `mv`, `rm`, `chmod` and `setfattr` come to.
 
-use super::describe::{describe, directory, find, is_replaced, version_of};
+use super::describe::{describe, directory, find, version_of};
 use super::open_files::OpenFile;
 use super::{Origin, Share, WriteError, context, now, storage};
 use kith_core::content::Content;
@@ -15,7 +15,7 @@ use kith_fs::volume::{
     Access, ChangeError, Handle, Ino, Listed, LookupError, NewNode, NodeChange, NodeInfo, Renaming,
     Room, StorageError, XattrError, XattrMode,
 };
-use kith_store::{Base, NodeRead, NodeRow, Store, StoreError, Transaction};
+use kith_store::{Base, NodeRead, Store, StoreError, Transaction};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -88,14 +88,8 @@ impl Share {
     }
 
     fn node_id(&self, ino: Ino) -> Result<Node, ChangeError> {
-        self.found(ino).map(|(row, _)| row.node)
-    }
-
-    /// A node's row, and what kind of node it is.
-    fn found(&self, ino: Ino) -> Result<(NodeRow, Kind), ChangeError> {
         let glance = self.store.glance().map_err(|error| storage(&error))?;
-        let (row, state) = find(&glance, ino).map_err(not_found)?;
-        Ok((row, state.inode.kind))
+        Ok(find(&glance, ino).map_err(not_found)?.0.node)
     }
 
     pub(super) fn make_node(
@@ -236,45 +230,68 @@ impl Share {
     }
 
     fn change_present(&self, ino: Ino, change: &NodeChange) -> Result<NodeInfo, ChangeError> {
-        let (row, kind) = self.found(ino)?;
-        if is_replaced(&row, &kind) && self.files.find(ino.0).is_none() {
-            return Err(ChangeError::Stale);
-        }
-        let node = row.node;
+        let mut info = None;
         if let Some(size_bytes) = change.size_bytes {
+            info = Some(self.info_of(ino).map_err(not_found)?);
             self.resize(ino, size_bytes)?;
         }
-        let of_file = kind == Kind::File;
-        let attributes = AttributeChange {
-            mode: change.mode,
-            user: change.user,
-            group: change.group,
-            mtime: change.modified.filter(|_| !of_file),
-            set_xattrs: change.xattrs.clone(),
-        };
-        let set = Some(attributes).filter(|it| *it != AttributeChange::default());
-        if set.is_some() || change.accessed.is_some() {
-            let modified = change.modified.filter(|_| !of_file);
-            self.commit(&Origin::Mount(&[]), |tx| {
-                let (_, at) = now();
-                let mut effects = Vec::new();
-                if let Some(change) = set {
-                    let set = Operation::SetAttributes { node, change };
-                    effects = operation::apply(tx, context(), set)?.effects;
-                    tx.touch_node(node.key(), at, modified)?;
-                }
-                if let Some(accessed) = change.accessed {
-                    tx.set_accessed(ino.0, accessed, at)?;
-                }
-                Ok::<_, WriteError>(((), effects))
-            })?;
+        if of_register(change) != NodeChange::default() {
+            info = Some(self.change_register(ino, change)?);
         }
         if let Some(modified) = change.modified
-            && of_file
+            && info.as_ref().is_none_or(|info| info.kind == Kind::File)
         {
-            self.set_mtime(ino, modified)?;
+            return match self.set_mtime(ino, modified)? {
+                Some(info) => Ok(info),
+                None => self.change_register(ino, change),
+            };
         }
-        self.info_of(ino).map_err(not_found)
+        match info {
+            Some(info) if change.size_bytes.is_none() => Ok(info),
+            _ => self.info_of(ino).map_err(not_found),
+        }
+    }
+
+    /// Makes the part of a change that isn't about a file's bytes, of which its size and its time of
+    /// modification are.
+    fn change_register(&self, ino: Ino, change: &NodeChange) -> Result<NodeInfo, ChangeError> {
+        let changed = |tx: &mut Transaction<'_>| {
+            let (row, state) = match find(tx, ino) {
+                Ok(found) => found,
+                Err(error) => return Ok((Err(error), Vec::new())),
+            };
+            if let Err(error) = self.numbered(tx, &row, &state) {
+                return Ok((Err(error), Vec::new()));
+            }
+            let modified = change.modified.filter(|_| state.inode.kind != Kind::File);
+            let attributes = AttributeChange {
+                mode: change.mode,
+                user: change.user,
+                group: change.group,
+                mtime: modified,
+                set_xattrs: change.xattrs.clone(),
+            };
+            let (_, at) = now();
+            let mut effects = Vec::new();
+            if attributes != AttributeChange::default() {
+                let set = Operation::SetAttributes { node: row.node, change: attributes };
+                effects = operation::apply(tx, context(), set)?.effects;
+                tx.touch_node(row.node.key(), at, modified)?;
+            }
+            if let Some(accessed) = change.accessed {
+                tx.set_accessed(ino.0, accessed, at)?;
+            }
+            Ok::<_, WriteError>((Ok(()), effects))
+        };
+        let epoch = self.files.epoch();
+        let described = self.commit_and_look(&Origin::Mount(&[]), changed, |tx, found| {
+            found?;
+            let (row, state) = find(tx, ino)?;
+            self.numbered(tx, &row, &state)
+        });
+        let mut info = described?.map_err(not_found)?;
+        self.lay_open_over(&mut info);
+        if self.files.epoch() == epoch { Ok(info) } else { self.info_of(ino).map_err(not_found) }
     }
 
     /// What a file was that no name leads to any more, and that nobody has open: as far as the
@@ -291,31 +308,37 @@ impl Share {
     }
 
     /// Sets a file's time of modification: through the open file if it is open, else by a version of
-    /// its own with the same bytes.
-    fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<(), ChangeError> {
-        if let Some(file) = self.files.find(ino.0) {
-            let glance = self.store.glance().map_err(|error| storage(&error))?;
-            let (row, _) = find(&glance, ino).map_err(not_found)?;
-            drop(glance);
-            if !row.current && !file.is_dirty() {
-                // The kernel hands over times of what was superseded; nobody looks for them.
-                return Ok(());
-            }
-            if row.current && matches!(row.node, Node::Copy { .. }) {
-                self.operate(Operation::Settle { node: row.node }, &[], |_, _| Ok(()))?;
-            }
-            if self.set_open_mtime(&file, mtime) {
-                return Ok(());
-            }
-        }
-        let node = {
+    /// its own with the same bytes. Does nothing, and answers nothing, if it isn't a file.
+    fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<Option<NodeInfo>, ChangeError> {
+        let node = loop {
+            let epoch = self.files.epoch();
+            let file = self.files.find(ino.0);
             let glance = self.store.glance().map_err(|error| storage(&error))?;
             let (row, state) = find(&glance, ino).map_err(not_found)?;
-            // As the kernel does with each file that is removed or no longer needed.
-            if version_of(row.node, &state).is_none_or(|version| version.mtime == mtime) {
-                return Ok(());
+            if state.inode.kind != Kind::File {
+                return Ok(None);
             }
-            row.node
+            let mut info = self.numbered(&glance, &row, &state).map_err(not_found)?;
+            drop(glance);
+            let Some(file) = file else {
+                if self.files.epoch() != epoch {
+                    continue;
+                }
+                // As the kernel does with each file that is removed or no longer needed.
+                if version_of(row.node, &state).is_none_or(|version| version.mtime == mtime) {
+                    return Ok(Some(info));
+                }
+                break row.node;
+            };
+            // The kernel hands over times of what was superseded; nobody looks for them.
+            let unwanted = !row.current && !file.is_dirty();
+            if !unwanted && row.current && matches!(row.node, Node::Copy { .. }) {
+                self.operate(Operation::Settle { node: row.node }, &[], |_, _| Ok(()))?;
+            }
+            if unwanted || self.set_open_mtime(&file, mtime) {
+                self.lay_open_over(&mut info);
+                return Ok(Some(info));
+            }
         };
         let published = self.commit(&Origin::Publishers(&[ino.0]), |tx| {
             let mut effects = Vec::new();
@@ -340,7 +363,8 @@ impl Share {
             }
             Ok::<_, WriteError>(((), effects))
         });
-        Ok(published?)
+        published?;
+        self.info_of(ino).map(Some).map_err(not_found)
     }
 
     pub(super) fn xattrs_of(&self, ino: Ino) -> Result<Xattrs, XattrError> {
@@ -422,6 +446,11 @@ fn part_with(tx: &mut Transaction<'_>, directory: Option<InodeId>) -> Result<(),
         tx.renew_node(key, now().1)?;
     }
     Ok(())
+}
+
+/// The part of a change that is about a node of any kind.
+fn of_register(change: &NodeChange) -> NodeChange {
+    NodeChange { size_bytes: None, modified: None, ..change.clone() }
 }
 
 /// The part of a change that is about times.

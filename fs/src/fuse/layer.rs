@@ -3,8 +3,9 @@
 use super::acl::{self, List};
 use super::attributes::{Ownership, absence};
 use super::errno::name_errno;
-use super::gate::Gate;
+use super::gate::{Gate, Passing};
 use super::listing::{AFTER_DOT, AFTER_DOT_DOT, Listings, Position};
+use super::lookout::{Lookout, Watch};
 use super::sentry::Sentry;
 use super::stage::{self, DISBELIEVED, Shown, Stage};
 use super::waiting::WaitingRoom;
@@ -74,6 +75,7 @@ pub(super) struct Layer {
     pub(super) fetching: WaitingRoom,
     pub(super) syncing: WaitingRoom,
     pub(super) gate: Arc<Gate>,
+    pub(super) lookout: Lookout,
     pub(super) answering: Arc<Answering>,
     pub(super) notifier: Arc<OnceLock<Notifier>>,
     pub(super) stage: Arc<Stage>,
@@ -123,7 +125,12 @@ pub(super) fn access_of(flags: OpenFlags) -> Access {
 
 impl Layer {
     /// A layer over a volume, for who mounts it, that goes on with what was open.
-    pub(super) fn new(volume: Arc<dyn Volume>, ownership: Ownership, open: Openings) -> Self {
+    pub(super) fn new(
+        volume: Arc<dyn Volume>,
+        ownership: Ownership,
+        open: Openings,
+        lookout: Lookout,
+    ) -> Self {
         Layer {
             volume,
             ownership,
@@ -132,11 +139,17 @@ impl Layer {
             fetching: WaitingRoom::new("kith-fetch", FETCHES_MAX),
             syncing: WaitingRoom::new("kith-sync", SYNCS_MAX),
             gate: Arc::default(),
+            lookout,
             answering: Arc::default(),
             notifier: Arc::default(),
             stage: Arc::default(),
             agreed: Arc::default(),
         }
+    }
+
+    /// Begins with a request. Once it is answered, the thread looks out for the next.
+    pub(super) fn enter(&self) -> (Passing<'_>, Watch<'_>) {
+        (self.gate.pass(), self.lookout.after())
     }
 
     pub(super) fn attributes(&self, info: &NodeInfo) -> FileAttr {

@@ -9,6 +9,7 @@ mod herald;
 mod home;
 mod layer;
 mod listing;
+mod lookout;
 mod mount_error;
 mod mount_table;
 mod mounted;

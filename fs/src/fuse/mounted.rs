@@ -7,6 +7,7 @@ use super::herald::Herald;
 use super::home::Home;
 use super::layer::{Agreed, Answering, Layer, Openings};
 use super::listing::Listings;
+use super::lookout::Lookout;
 use super::mount_error::MountError;
 use super::mount_table::{self, KIND, Mount};
 use super::outdated;
@@ -320,7 +321,8 @@ impl Mounted {
         connect: impl FnOnce(Layer, OwnedFd) -> io::Result<Session<Layer>>,
     ) -> Result<Mounted, MountError> {
         let ownership = Ownership { user: owner.0, group: owner.1 };
-        let layer = Layer::new(Arc::clone(&volume), ownership, open);
+        let lookout = Lookout::over(&connection);
+        let layer = Layer::new(Arc::clone(&volume), ownership, open, lookout);
         let mut mounted = Mounted {
             place,
             owner,

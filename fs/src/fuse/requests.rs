@@ -115,7 +115,7 @@ impl Filesystem for Layer {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let Some(reply) = self.on_stage(request, parent, name, reply) else { return };
         let _answering = self.answering.begin();
         let found = match decode(name) {
@@ -131,7 +131,7 @@ impl Filesystem for Layer {
     fn forget(&self, _request: &Request, _node: INodeNo, _lookups: u64) {}
 
     fn getattr(&self, _r: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if is_feigned(node) {
             return reply.attr(&DISBELIEVED, &stage::attributes(ino(node), self.ownership));
         }
@@ -160,7 +160,7 @@ impl Filesystem for Layer {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if is_feigned(node) {
             return reply.attr(&DISBELIEVED, &stage::attributes(ino(node), self.ownership));
         }
@@ -188,7 +188,7 @@ impl Filesystem for Layer {
     }
 
     fn readlink(&self, _request: &Request, node: INodeNo, reply: ReplyData) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         match self.volume.read_link(ino(node)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(error.into()),
@@ -205,7 +205,7 @@ impl Filesystem for Layer {
         device: u32,
         reply: ReplyEntry,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if self.is_on_stage(request, parent, name) {
             return self.feign(false, reply);
         }
@@ -226,7 +226,7 @@ impl Filesystem for Layer {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if self.is_on_stage(request, parent, name) {
             return self.feign(true, reply);
         }
@@ -243,7 +243,7 @@ impl Filesystem for Layer {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let _answering = self.answering.begin();
         let target = target.as_os_str().as_bytes();
         let made = match target.len() {
@@ -265,7 +265,7 @@ impl Filesystem for Layer {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let _answering = self.answering.begin();
         let linked =
             decode(name).and_then(|name| Ok(self.volume.link(ino(node), ino(parent), &name)?));
@@ -273,7 +273,7 @@ impl Filesystem for Layer {
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if self.is_on_stage(request, parent, name) {
             return reply.ok();
         }
@@ -281,7 +281,7 @@ impl Filesystem for Layer {
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let removed =
             decode(name).and_then(|name| Ok(self.volume.remove_directory(ino(parent), &name)?));
         empty(removed, reply);
@@ -297,7 +297,7 @@ impl Filesystem for Layer {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         empty(self.rename((parent, name), (new_parent, new_name), flags), reply);
     }
 
@@ -311,7 +311,7 @@ impl Filesystem for Layer {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let _answering = self.answering.begin();
         match self.create(request, parent, name, Mode { mode, umask }, flags) {
             Ok((info, opened, access)) => {
@@ -327,7 +327,7 @@ impl Filesystem for Layer {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if is_feigned(node) {
             return reply.opened(FileHandle(0), FopenFlags::empty());
         }
@@ -366,7 +366,7 @@ impl Filesystem for Layer {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let (fh, len) = (handle(fh), size as usize);
         match self.volume.read_here(fh, offset, len) {
             Ok(Some(bytes)) => reply.data(&bytes),
@@ -397,7 +397,7 @@ impl Filesystem for Layer {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let written = within_a_file(offset, bytes.len() as u64)
             .and_then(|()| Ok(self.volume.write(handle(fh), offset, bytes)?))
             .and_then(|()| {
@@ -421,7 +421,7 @@ impl Filesystem for Layer {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         // The kernel has written back what it held. It could be made to stop asking, which would
         // save a request at each close; but nothing else tells a close, while the program still waits
         // for it, from another's reading or a syncfs.
@@ -441,7 +441,7 @@ impl Filesystem for Layer {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if is_feigned(node) {
             return reply.ok();
         }
@@ -466,7 +466,7 @@ impl Filesystem for Layer {
     }
 
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let kept = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
         reply.opened(FileHandle(self.listings.open()), kept);
     }
@@ -479,7 +479,7 @@ impl Filesystem for Layer {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let _answering = self.answering.begin();
         let listed = self.list(ino(node), fh.0, offset, NAMES_PAGE, |offset, name, info| {
             reply.add(INodeNo(info.ino.0), offset, file_type(&info.kind), name)
@@ -498,7 +498,7 @@ impl Filesystem for Layer {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         let _answering = self.answering.begin();
         let listed = self.list(ino(node), fh.0, offset, NODES_PAGE, |offset, name, info| {
             let attributes = self.attributes(info);
@@ -518,7 +518,7 @@ impl Filesystem for Layer {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         self.listings.close(fh.0);
         reply.ok();
     }
@@ -539,7 +539,7 @@ impl Filesystem for Layer {
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         match self.volume.room() {
             Ok(room) => {
                 let free = room.free_bytes / u64::from(BLOCK_BYTES);
@@ -568,7 +568,7 @@ impl Filesystem for Layer {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if acl::is_list(name) {
             return empty(self.set_list(request, ino(node), name, Some(value)), reply);
         }
@@ -592,7 +592,7 @@ impl Filesystem for Layer {
         room: u32,
         reply: ReplyXattr,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if acl::is_list(name) {
             return match self.list_shown(ino(node), name) {
                 Ok(value) => sized(&value, room, reply),
@@ -609,7 +609,7 @@ impl Filesystem for Layer {
     }
 
     fn listxattr(&self, _request: &Request, node: INodeNo, room: u32, reply: ReplyXattr) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         match self.volume.xattrs(ino(node)) {
             Ok(names) => {
                 let mut list = Vec::new();
@@ -628,7 +628,7 @@ impl Filesystem for Layer {
     }
 
     fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         if acl::is_list(name) {
             return empty(self.set_list(request, ino(node), name, None), reply);
         }
@@ -685,7 +685,7 @@ impl Filesystem for Layer {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _passing = self.gate.pass();
+        let _answered = self.enter();
         const PUNCH_KEEP: i32 = PUNCH_HOLE | KEEP_SIZE;
         const ZERO_KEEP: i32 = ZERO_RANGE | KEEP_SIZE;
         let allocation = match mode {
