@@ -5,7 +5,7 @@ mod stage;
 mod work;
 
 pub use report::{Measured, table};
-pub use stage::{Caches, Stage};
+pub use stage::{Caches, Stage, Subject};
 pub use work::COURSES;
 
 use std::path::Path;
@@ -48,6 +48,8 @@ pub struct Course {
     pub rows: &'static [Row],
     /// What has to be there: done once on each side.
     pub prepare: fn(&Stage, &Path),
+    /// Whether it can also be done on a volume in memory, and what FUSE itself takes weighs in it.
+    pub floor: bool,
     /// Done in turn on each side. Answers seconds for each row; nothing where it can't be told.
     pub run: fn(&Stage, Turn<'_>) -> Vec<Option<f64>>,
 }
@@ -64,10 +66,9 @@ pub struct Turn<'a> {
 }
 
 /// Runs a course: once for each side in every round, the disk first in one, the mount in the next.
-pub fn measure(course: &Course, caches: Caches, scale: f64, rounds: usize) -> Vec<Measured> {
-    let stage = Stage::new(caches, scale);
+pub fn measure(course: &Course, stage: &Stage, rounds: usize) -> Vec<Measured> {
     for side in [Side::Disk, Side::Mount] {
-        (course.prepare)(&stage, stage.at(side));
+        (course.prepare)(stage, stage.at(side));
     }
     let mut measured: Vec<_> = course.rows.iter().map(Measured::new).collect();
     for round in 0..rounds {
@@ -79,7 +80,7 @@ pub fn measure(course: &Course, caches: Caches, scale: f64, rounds: usize) -> Ve
             let side = [Side::Disk, Side::Mount][which];
             let number = round as u64 * 2 + which as u64;
             let before = stage.processor_seconds();
-            pair[which] = (course.run)(&stage, Turn { side, at: stage.at(side), number });
+            pair[which] = (course.run)(stage, Turn { side, at: stage.at(side), number });
             if side == Side::Mount {
                 // With what is left to be done after the program has gone on.
                 stage.settle();

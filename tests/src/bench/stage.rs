@@ -1,10 +1,17 @@
-//! What a course is run on: a directory, a daemon with a mount beside it, and the machine's caches.
+//! What a course is run on: a directory, a mount beside it, and the machine's caches.
+
+#[expect(dead_code, reason = "the tests of the mount need more of it")]
+#[path = "../../../fs/tests/memory/mod.rs"]
+mod memory;
 
 use super::Side;
 use crate::device::Device;
 use crate::scratch::Scratch;
 use kith_control::client::{Client, Lines};
 use kith_control::event::{Event, Happening};
+use kith_fs::{MountOptions, Mounted};
+use memory::MemoryVolume;
+use rustix::process::{getegid, geteuid};
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,14 +28,28 @@ const LIFE: Duration = Duration::from_secs(3600);
 /// Drops the kernel's caches as `/proc/sys/vm/drop_caches` counts them, and says whether it did.
 pub type Caches = Arc<dyn Fn(u8) -> bool>;
 
+/// What is mounted beside the directory of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject {
+    /// A daemon's folder.
+    Daemon,
+    /// The same filesystem over a volume in memory: what of a mount's time isn't the daemon's work.
+    Memory,
+}
+
+/// Who answers for the mount.
+enum Served {
+    Daemon { device: Device, happening: RefCell<Lines<Event>> },
+    Memory { _mounted: Mounted },
+}
+
 /// A directory of the disk, and a mount whose store is beside it.
 pub struct Stage {
-    device: Device,
+    served: Served,
     disk: PathBuf,
     mount: PathBuf,
     caches: Caches,
     scale: f64,
-    happening: RefCell<Lines<Event>>,
     // Last, so that it is still there when the daemon ends.
     scratch: Scratch,
 }
@@ -40,24 +61,21 @@ impl std::fmt::Debug for Stage {
 }
 
 impl Stage {
-    /// A new store with a running daemon.
+    /// A new mount.
     ///
     /// # Panics
-    /// If the daemon can't be started.
-    pub fn new(caches: Caches, scale: f64) -> Stage {
+    /// If the daemon can't be started, or nothing can be mounted.
+    pub fn new(subject: Subject, caches: Caches, scale: f64) -> Stage {
         let scratch = Scratch::new();
-        let mut device = Device::stopped(&scratch, None, "b");
-        fs::create_dir_all(device.home()).expect("a scratch directory can be filled");
-        fs::write(device.home().join("config.toml"), "mdns = false\n").expect("it can be written");
-        device.live_longer(LIFE);
-        device.run();
-        let (disk, mount) = (scratch.path().join("disk"), device.path("work"));
+        let (served, folder) = match subject {
+            Subject::Daemon => Served::daemon(&scratch),
+            Subject::Memory => Served::memory(scratch.path()),
+        };
+        let (disk, mount) = (scratch.path().join("disk"), folder.join("work"));
         for directory in [&disk, &mount] {
             fs::create_dir(directory).expect("both sides can be written");
         }
-        let events = Client::new(device.home().join("run/control.sock")).events();
-        let happening = RefCell::new(events.expect("a daemon tells what happens"));
-        Stage { device, disk, mount, caches, scale, happening, scratch }
+        Stage { served, disk, mount, caches, scale, scratch }
     }
 
     /// The directory to work in.
@@ -115,12 +133,13 @@ impl Stage {
         }
     }
 
-    /// What the daemon has used of the processors so far.
+    /// What the daemon has used of the processors so far; 0 if there is none.
     ///
     /// # Panics
     /// If the daemon has ended.
     pub fn processor_seconds(&self) -> f64 {
-        let path = format!("/proc/{}/stat", self.device.process().as_raw_nonzero());
+        let Served::Daemon { device, .. } = &self.served else { return 0.0 };
+        let path = format!("/proc/{}/stat", device.process().as_raw_nonzero());
         let stat = fs::read_to_string(path).expect("the daemon runs");
         // What follows the name, which may have blanks in it: the 12th and 13th are user and system.
         let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
@@ -131,15 +150,42 @@ impl Stage {
     /// Waits until a version of so many bytes is published that was not waited for before.
     ///
     /// # Panics
-    /// If the daemon ends.
+    /// If the daemon ends, or there is none.
     pub fn published(&self, wanted: u64) {
+        let Served::Daemon { happening, .. } = &self.served else {
+            panic!("nothing in memory is published");
+        };
         loop {
-            let next = self.happening.borrow_mut().next();
+            let next = happening.borrow_mut().next();
             let event = next.expect("the daemon runs").expect("the daemon answers");
             match event.what {
                 Happening::FilePublished { bytes, .. } if bytes == wanted => return,
                 _ => {}
             }
         }
+    }
+}
+
+impl Served {
+    /// A new store with a running daemon, and its folder.
+    fn daemon(scratch: &Scratch) -> (Served, PathBuf) {
+        let mut device = Device::stopped(scratch, None, "b");
+        fs::create_dir_all(device.home()).expect("a scratch directory can be filled");
+        fs::write(device.home().join("config.toml"), "mdns = false\n").expect("it can be written");
+        device.live_longer(LIFE);
+        device.run();
+        let events = Client::new(device.home().join("run/control.sock")).events();
+        let happening = RefCell::new(events.expect("a daemon tells what happens"));
+        let folder = device.path("");
+        (Served::Daemon { device, happening }, folder)
+    }
+
+    fn memory(scratch: &Path) -> (Served, PathBuf) {
+        let owner = (geteuid().as_raw(), getegid().as_raw());
+        let point = scratch.join("memory");
+        let options =
+            MountOptions { point: point.clone(), owner, name: "memory".into(), allow_other: false };
+        let mounted = kith_fs::mount(Arc::new(MemoryVolume::new()), &options);
+        (Served::Memory { _mounted: mounted.expect("it can be mounted") }, point)
     }
 }

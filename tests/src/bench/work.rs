@@ -21,6 +21,7 @@ pub const COURSES: &[Course] = &[
     Course {
         rows: &[row("write", "write 2 GiB and fsync", Bar::Ratio(1.6))],
         prepare: |_, _| {},
+        floor: false,
         run: write,
     },
     Course {
@@ -30,6 +31,7 @@ pub const COURSES: &[Course] = &[
             row("random-read", "100,000 random reads of 4 KiB, warm", Bar::Ratio(1.4)),
         ],
         prepare: |stage, at| fill(&at.join("file"), stage.scaled(2 << 30, MIB), MIB, 1),
+        floor: false,
         run: read,
     },
     Course {
@@ -38,6 +40,7 @@ pub const COURSES: &[Course] = &[
             row("write-4k-close", "the same, and its close", Bar::None),
         ],
         prepare: |_, _| {},
+        floor: false,
         run: write_small,
     },
     Course {
@@ -46,11 +49,13 @@ pub const COURSES: &[Course] = &[
             row("random-write-fsync", "the same, fsync and close", Bar::None),
         ],
         prepare: |stage, at| fill(&at.join("file"), stage.scaled(1 << 30, MIB), MIB, 2),
+        floor: false,
         run: write_randomly,
     },
     Course {
         rows: &[row("create", "create 10,000 files of 4 KiB", Bar::Ratio(3.0))],
         prepare: |_, _| {},
+        floor: true,
         run: create,
     },
     Course {
@@ -59,11 +64,13 @@ pub const COURSES: &[Course] = &[
             row("stat-again", "stat walk of 20,000 files, again", Bar::Ratio(2.5)),
         ],
         prepare: |stage, at| plant(&at.join("tree"), stage.scaled(20_000, 1), 16),
+        floor: true,
         run: walk_twice,
     },
     Course {
         rows: &[row("git-status", "git status again, of 5,000 files", Bar::Ratio(2.0))],
         prepare: |stage, at| repository(&at.join("repository"), stage.scaled(5_000, 1)),
+        floor: true,
         run: git_status,
     },
     Course {
@@ -74,6 +81,7 @@ pub const COURSES: &[Course] = &[
                 repository(&origin, stage.scaled(5_000, 1));
             }
         },
+        floor: true,
         run: git_clone,
     },
     Course {
@@ -82,6 +90,7 @@ pub const COURSES: &[Course] = &[
             row("rm", "rm -rf of 10,000 files", Bar::Ratio(3.0)),
         ],
         prepare: archive,
+        floor: true,
         run: extract_and_remove,
     },
     Course {
@@ -93,11 +102,13 @@ pub const COURSES: &[Course] = &[
                 stage.published(len_bytes);
             }
         },
+        floor: false,
         run: edit,
     },
     Course {
         rows: &[row("cp", "cp of 1 GiB inside", Bar::Ratio(0.05))],
         prepare: |stage, at| fill(&at.join("file"), stage.scaled(1 << 30, MIB), MIB, 4),
+        floor: false,
         run: copy,
     },
 ];

@@ -1,12 +1,15 @@
 //! Measures a mount against the disk under it: `bench [--only ROW,...] [--user NAME] [--scale F]
-//! [--rounds N] [--directory DIR] [--json]`. As root, all is done as root and as `nobody`, unless
+//! [--rounds N] [--directory DIR] [--floor] [--json]`. As root, all is done as root and as `nobody`, unless
 //! `--user` names one. Prints a table, and with `--json` one line of JSON instead.
 //!
 //! The work is done by a child process under the user's id, with a daemon of that user. Dropping
 //! the kernel's caches needs root, which the child asks its parent for; without root what is to be
 //! cold is not measured.
+//!
+//! With `--floor` there is no daemon: the same filesystem shows a volume in memory. What a mount
+//! takes then, no work on the store can spare.
 
-use kith_tests::bench::{COURSES, Caches, Course, Measured, measure, table};
+use kith_tests::bench::{COURSES, Caches, Course, Measured, Stage, Subject, measure, table};
 use kith_tests::binary;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
@@ -18,7 +21,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
 const USAGE: &str = "usage: bench [--only ROW,...] [--user NAME] [--scale F] [--rounds N] \
-[--directory DIR] [--json]";
+[--directory DIR] [--floor] [--json]";
 
 /// The first argument of the process that does the work.
 const CHILD: &str = "--child";
@@ -30,6 +33,7 @@ struct Options {
     scale: f64,
     rounds: usize,
     directory: PathBuf,
+    floor: bool,
     json: bool,
 }
 
@@ -41,11 +45,17 @@ impl Options {
             scale: 1.0,
             rounds: 3,
             directory: PathBuf::from("/var/tmp"),
+            floor: false,
             json: false,
         };
         while let Some(word) = words.next() {
-            if word == "--json" {
-                options.json = true;
+            let flag = match word.as_str() {
+                "--json" => Some(&mut options.json),
+                "--floor" => Some(&mut options.floor),
+                _ => None,
+            };
+            if let Some(flag) = flag {
+                *flag = true;
                 continue;
             }
             let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
@@ -65,6 +75,12 @@ impl Options {
             let rows = rows.collect::<Vec<_>>().join(", ");
             return Err(format!("there is no row {unknown}; the rows are {rows}"));
         }
+        let misses = |name: &&String| !COURSES.iter().any(|it| it.floor && has(it, name));
+        if options.floor
+            && let Some(other) = options.only.iter().find(misses)
+        {
+            return Err(format!("{other} has no floor"));
+        }
         if options.scale <= 0.0 || options.scale > 4.0 || options.rounds == 0 {
             return Err("the scale is above 0 and at most 4, and there is at least a round".into());
         }
@@ -72,6 +88,9 @@ impl Options {
     }
 
     fn wants(&self, course: &Course) -> bool {
+        if self.floor && !course.floor {
+            return false;
+        }
         self.only.is_empty() || self.only.iter().any(|name| has(course, name))
     }
 }
@@ -112,7 +131,9 @@ fn work(options: &Options) {
         read.is_ok() && answer == "done\n"
     });
     for course in COURSES.iter().filter(|course| options.wants(course)) {
-        for measured in measure(course, Arc::clone(&caches), options.scale, options.rounds) {
+        let subject = if options.floor { Subject::Memory } else { Subject::Daemon };
+        let stage = Stage::new(subject, Arc::clone(&caches), options.scale);
+        for measured in measure(course, &stage, options.rounds) {
             println!("{}", measured.json());
         }
     }
@@ -135,6 +156,9 @@ fn run(options: &Options) -> Result<(), String> {
     if !options.json {
         println!("{cores} cores, Linux {kernel}, {disk} at {}", options.directory.display());
         println!("scale {}, medians of {} rounds", options.scale, options.rounds);
+        if options.floor {
+            println!("the mount is of a volume in memory, without a daemon");
+        }
     }
     let mut figures = serde_json::Map::new();
     let mut failure = Ok(());
@@ -155,7 +179,12 @@ fn run(options: &Options) -> Result<(), String> {
     if options.json {
         let machine = json!({ "cores": cores, "kernel": kernel, "disk": disk });
         let (scale, users) = (options.scale, Value::Object(figures));
-        println!("{}", json!({ "machine": machine, "scale": scale, "users": users }));
+        println!(
+            "{}",
+            json!({
+                "machine": machine, "scale": scale, "floor": options.floor, "users": users
+            })
+        );
     }
     failure
 }
@@ -190,6 +219,9 @@ fn run_as(user: &str, options: &Options) -> Result<Vec<Measured>, String> {
     let mut command = Command::new(bench);
     command.arg(CHILD).arg("--scale").arg(options.scale.to_string());
     command.arg("--rounds").arg(options.rounds.to_string());
+    if options.floor {
+        command.arg("--floor");
+    }
     if !options.only.is_empty() {
         command.arg("--only").arg(options.only.join(","));
     }
