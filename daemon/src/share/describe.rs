@@ -137,33 +137,44 @@ impl Share {
     /// But a file that got another number, while nobody had it open, must be looked up again.
     pub(super) fn info_of(&self, ino: Ino) -> Result<NodeInfo, LookupError> {
         self.glancing(|glance| {
-            let (row, state) = find(glance, ino)?;
-            self.numbered(glance, &row, &state)
+            let (row, state) = self.present(glance, ino)?;
+            numbered(glance, &row, &state)
         })
     }
 
-    /// The same from what was found under the number, and without what an open file knows better.
-    pub(super) fn numbered<R: NodeRead>(
+    /// What is found under a number, but for a file that got another one while nobody had it open.
+    pub(super) fn present<R>(
         &self,
         reader: &R,
-        row: &NodeRow,
-        state: &InodeState,
-    ) -> Result<NodeInfo, LookupError> {
-        let replaced = is_replaced(row, &state.inode.kind);
-        if replaced && self.files.find(row.ino).is_none() {
+        ino: Ino,
+    ) -> Result<(NodeRow, InodeState), LookupError>
+    where
+        R: NodeRead + IndexRead<Error = StoreError>,
+    {
+        let (row, state) = find(reader, ino)?;
+        if is_replaced(&row, &state.inode.kind) && self.files.find(ino.0).is_none() {
             return Err(LookupError::Stale);
         }
-        let mut info = describe(reader, row, state).map_err(|error| storage(&error))?;
-        if replaced {
-            // The names lead to the node that took its place.
-            info.links = 0;
-        }
-        Ok(info)
+        Ok((row, state))
     }
 }
 
+/// A node as the index has it under a number that may be an earlier one of its.
+pub(super) fn numbered<R: NodeRead>(
+    reader: &R,
+    row: &NodeRow,
+    state: &InodeState,
+) -> Result<NodeInfo, LookupError> {
+    let mut info = describe(reader, row, state).map_err(|error| storage(&error))?;
+    if is_replaced(row, &state.inode.kind) {
+        // The names lead to the node that took its place.
+        info.links = 0;
+    }
+    Ok(info)
+}
+
 /// Whether the names lead to another node that took this one's place.
-pub(super) fn is_replaced(row: &NodeRow, kind: &Kind) -> bool {
+fn is_replaced(row: &NodeRow, kind: &Kind) -> bool {
     // Of a directory that was removed here the number is superseded at once.
     !row.current && *kind != Kind::Directory
 }

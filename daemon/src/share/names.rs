@@ -1,6 +1,6 @@
 //! Names and attributes: what `ls`, `mkdir`, `mv`, `rm`, `chmod` and `setfattr` come to.
 
-use super::describe::{describe, directory, find, version_of};
+use super::describe::{describe, directory, find, numbered, version_of};
 use super::open_files::OpenFile;
 use super::{Origin, Share, WriteError, context, now, storage};
 use kith_core::content::Content;
@@ -230,25 +230,25 @@ impl Share {
     }
 
     fn change_present(&self, ino: Ino, change: &NodeChange) -> Result<NodeInfo, ChangeError> {
-        let mut info = None;
         if let Some(size_bytes) = change.size_bytes {
-            info = Some(self.info_of(ino).map_err(not_found)?);
+            self.info_of(ino).map_err(not_found)?;
             self.resize(ino, size_bytes)?;
         }
+        let mut info = None;
         if of_register(change) != NodeChange::default() {
             info = Some(self.change_register(ino, change)?);
         }
         if let Some(modified) = change.modified
             && info.as_ref().is_none_or(|info| info.kind == Kind::File)
         {
-            return match self.set_mtime(ino, modified)? {
-                Some(info) => Ok(info),
-                None => self.change_register(ino, change),
-            };
+            info = Some(match self.set_mtime(ino, modified)? {
+                Some(info) => info,
+                None => self.change_register(ino, change)?,
+            });
         }
         match info {
-            Some(info) if change.size_bytes.is_none() => Ok(info),
-            _ => self.info_of(ino).map_err(not_found),
+            Some(info) => Ok(info),
+            None => self.info_of(ino).map_err(not_found),
         }
     }
 
@@ -256,13 +256,10 @@ impl Share {
     /// modification are.
     fn change_register(&self, ino: Ino, change: &NodeChange) -> Result<NodeInfo, ChangeError> {
         let changed = |tx: &mut Transaction<'_>| {
-            let (row, state) = match find(tx, ino) {
+            let (row, state) = match self.present(tx, ino) {
                 Ok(found) => found,
                 Err(error) => return Ok((Err(error), Vec::new())),
             };
-            if let Err(error) = self.numbered(tx, &row, &state) {
-                return Ok((Err(error), Vec::new()));
-            }
             let modified = change.modified.filter(|_| state.inode.kind != Kind::File);
             let attributes = AttributeChange {
                 mode: change.mode,
@@ -286,8 +283,8 @@ impl Share {
         let epoch = self.files.epoch();
         let described = self.commit_and_look(&Origin::Mount(&[]), changed, |tx, found| {
             found?;
-            let (row, state) = find(tx, ino)?;
-            self.numbered(tx, &row, &state)
+            let (row, state) = self.present(tx, ino)?;
+            numbered(tx, &row, &state)
         });
         let mut info = described?.map_err(not_found)?;
         self.lay_open_over(&mut info);
@@ -314,11 +311,11 @@ impl Share {
             let epoch = self.files.epoch();
             let file = self.files.find(ino.0);
             let glance = self.store.glance().map_err(|error| storage(&error))?;
-            let (row, state) = find(&glance, ino).map_err(not_found)?;
+            let (row, state) = self.present(&glance, ino).map_err(not_found)?;
             if state.inode.kind != Kind::File {
                 return Ok(None);
             }
-            let mut info = self.numbered(&glance, &row, &state).map_err(not_found)?;
+            let mut info = numbered(&glance, &row, &state).map_err(not_found)?;
             drop(glance);
             let Some(file) = file else {
                 if self.files.epoch() != epoch {
