@@ -90,6 +90,9 @@ pub struct NodeChange {
     pub modified: Option<UnixTime>,
     /// The time of the last access.
     pub accessed: Option<UnixTime>,
+    /// When the change is made, or the last one before it was, where the kernel says so. It shows
+    /// programs its own time as long as it remembers the node, and theirs must not differ after that.
+    pub changed: Option<UnixTime>,
     /// Extended attributes to set, or with `None` to remove.
     pub xattrs: Vec<(Bytes, Option<Bytes>)>,
 }

@@ -53,7 +53,8 @@ pub struct AttributeChange {
     pub user: Option<Owner>,
     /// The owning group.
     pub group: Option<Owner>,
-    /// The time of modification, of what has no versions to carry one.
+    /// The time of modification, of what has no versions to carry one. Of a directory it is as of
+    /// now: that it is said again is a change too.
     pub mtime: Option<UnixTime>,
     /// Extended attributes to set, or with `None` to remove.
     pub set_xattrs: Vec<(Bytes, Option<Bytes>)>,

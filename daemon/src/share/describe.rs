@@ -125,10 +125,11 @@ impl Share {
         if info.kind == Kind::File
             && let Some(file) = self.files.find(info.ino.0)
         {
-            let (size_bytes, mtime, published) = file.shape();
-            info.size_bytes = size_bytes;
-            info.stored_bytes = published.as_ref().map_or(size_bytes, stored_bytes);
-            info.modified = mtime;
+            let shape = file.shape();
+            info.size_bytes = shape.size_bytes;
+            info.stored_bytes = shape.published.as_ref().map_or(shape.size_bytes, stored_bytes);
+            info.modified = shape.modified;
+            info.changed = shape.changed.unwrap_or(info.changed);
         }
     }
 

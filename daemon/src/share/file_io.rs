@@ -2,7 +2,7 @@
 
 use super::describe::{find, version_of};
 use super::fetches::Urgency;
-use super::open_files::{FileState, OpenFile};
+use super::open_files::{FileState, OpenFile, Shape};
 use super::{Share, WriteError, kith_error_chain, now, storage};
 use kith_core::content::{Content, FILE_MAX_BYTES};
 use kith_core::index::Node;
@@ -193,7 +193,7 @@ impl Share {
         let access = Access { read: true, write: true, truncate: false };
         let handle = self.open_file(ino, access).map_err(changing)?;
         let (file, _) = self.files.handle(handle).expect("the handle was opened just above");
-        let resized = if file.shape().0 == size_bytes {
+        let resized = if file.shape().size_bytes == size_bytes {
             Ok(())
         } else {
             self.overlaid(&file, |overlay| overlay.truncate(size_bytes))
@@ -202,22 +202,53 @@ impl Share {
         resized.map_err(changing)
     }
 
-    /// Sets the time of an open file: its next version has it, also one that is made for it alone.
-    /// A version made past the open file would be one that its next one doesn't know of. Answers
-    /// false if the file was closed for good meanwhile.
-    pub(super) fn set_open_mtime(&self, file: &Arc<OpenFile>, mtime: UnixTime) -> bool {
-        {
+    /// Sets the times of an open file: its next version has them, also one that is made for a time
+    /// of modification alone. A version made past the open file would be one that its next one
+    /// doesn't know of. Answers false if the file was closed for good meanwhile.
+    pub(super) fn set_open_times(
+        &self,
+        file: &Arc<OpenFile>,
+        mtime: UnixTime,
+        changed: Option<UnixTime>,
+    ) -> bool {
+        let anew = {
             let mut state = file.writing();
-            if state.mtime == mtime {
-                return true;
+            state.changed = changed.or(state.changed);
+            let anew = state.mtime != mtime;
+            if anew {
+                state.mtime = mtime;
+                file.set_dirty(true);
             }
-            state.mtime = mtime;
-            file.set_dirty(true);
-        }
-        if !self.files.is_written(file) && self.files.claim(file) {
-            self.queue.push(Arc::clone(file));
+            anew
+        };
+        if anew {
+            if !self.files.is_written(file) && self.files.claim(file) {
+                self.queue.push(Arc::clone(file));
+            }
+        } else if !file.is_dirty() && self.files.claim(file) {
+            self.settle_changed(file);
+            self.settle_release(self.files.published(file, true));
         }
         self.files.find(file.ino).is_some_and(|found| Arc::ptr_eq(&found, file))
+    }
+
+    /// Tells the index when a file changed of which no version is about to. The file is claimed, so
+    /// that no publication ends with what was said before.
+    pub(super) fn settle_changed(&self, file: &OpenFile) {
+        let Some(changed) = file.reading().changed else { return };
+        self.note_changed(Ino(file.ino), changed);
+        let mut state = file.writing();
+        if state.changed == Some(changed) {
+            state.changed = None;
+        }
+    }
+
+    /// Keeps when a node changed. Where that fails the index has another time, which costs whoever
+    /// relies on it a second look at most: no reason to tell a program that its bytes are lost.
+    pub(super) fn note_changed(&self, ino: Ino, changed: UnixTime) {
+        if let Err(error) = self.store.write(|tx| tx.set_changed(ino.0, changed)) {
+            storage(&error);
+        }
     }
 
     /// Notes that a file is whole, once nobody can write to it any more: a crash before it is
@@ -305,7 +336,7 @@ impl Share {
         }
         let end = offset.checked_add(len).filter(|end| *end <= FILE_MAX_BYTES);
         let end = end.ok_or(FileError::TooLarge)?;
-        let size_bytes = file.shape().0;
+        let size_bytes = file.shape().size_bytes;
         match allocation {
             Allocation::Reserve { grow } if grow && end > size_bytes => {
                 self.overlaid(&file, |overlay| overlay.reserve(offset, len, true))
@@ -354,7 +385,7 @@ impl Share {
         if !access.write {
             return Err(FileError::NotFile);
         }
-        let (size_bytes, _, published) = source.shape();
+        let Shape { size_bytes, published, .. } = source.shape();
         let len = len.min(size_bytes.saturating_sub(from_offset));
         if len == 0 {
             return Ok(0);

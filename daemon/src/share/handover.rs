@@ -40,6 +40,9 @@ struct FileLeft {
     overlay: Option<OverlayLeft>,
     /// The time of modification: seconds and nanoseconds.
     mtime: (i64, u32),
+    /// When it last changed, where the kernel said that and the index doesn't have it.
+    #[serde(default)]
+    changed: Option<(i64, u32)>,
     fresh: bool,
     dirty: bool,
     nameless: bool,
@@ -135,6 +138,7 @@ fn leave_file(file: &OpenFile, handles: &Handles) -> FileLeft {
             .as_ref()
             .map(|overlay| OverlayLeft { number: overlay.number(), changed: overlay.is_changed() }),
         mtime: (state.mtime.seconds, state.mtime.nanoseconds),
+        changed: state.changed.map(|at| (at.seconds, at.nanoseconds)),
         fresh: state.fresh,
         dirty: file.is_dirty(),
         nameless: file.is_nameless(),
@@ -149,7 +153,8 @@ impl FileLeft {
             inode,
             base,
             overlay,
-            mtime: UnixTime { seconds: self.mtime.0, nanoseconds: self.mtime.1 },
+            mtime: time(self.mtime),
+            changed: self.changed.map(time),
             fresh: self.fresh,
             written_at: Instant::now(),
             published_at: None,
@@ -161,6 +166,10 @@ impl FileLeft {
         file.set_removed(self.removed);
         file
     }
+}
+
+fn time((seconds, nanoseconds): (i64, u32)) -> UnixTime {
+    UnixTime { seconds, nanoseconds }
 }
 
 impl From<Outdated> for OutdatedLeft {

@@ -3,6 +3,7 @@
 mod aftermath;
 mod ancestry;
 mod backlog;
+mod dated;
 mod describe;
 mod fetches;
 mod file_io;
@@ -118,20 +119,21 @@ impl Share {
         origin: &Origin<'_>,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<(T, Vec<Effect>), E>,
     ) -> Result<T, E> {
-        self.commit_and_look(origin, change, |_, value| value)
+        self.commit_and_look(origin, now().1, change, |_, value| value)
     }
 
-    /// The same, and looks at what came of it before it is committed.
+    /// The same for changes that are shown to be made `at` a time, and looks at what came of it before
+    /// it is committed.
     fn commit_and_look<T, U, E: From<StoreError>>(
         &self,
         origin: &Origin<'_>,
+        at: UnixTime,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<(T, Vec<Effect>), E>,
         look: impl FnOnce(&Transaction<'_>, T) -> U,
     ) -> Result<U, E> {
-        let (_, now) = now();
         let (value, aftermath, changes) = self.store.write(|tx| -> Result<_, E> {
             let (value, effects) = change(tx)?;
-            let aftermath = aftermath::settle_nodes(tx, &effects, origin, now)?;
+            let aftermath = aftermath::settle_nodes(tx, &effects, origin, at)?;
             Ok((look(tx, value), aftermath, !effects.is_empty()))
         })?;
         self.deliver(aftermath);

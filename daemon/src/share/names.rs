@@ -6,7 +6,7 @@ use super::{Origin, Share, WriteError, context, now, storage};
 use kith_core::content::Content;
 use kith_core::effect::Effect;
 use kith_core::id::{Dot, InodeId};
-use kith_core::index::{IndexRead, Node};
+use kith_core::index::{IndexRead, InodeState, Node};
 use kith_core::name::EntryName;
 use kith_core::operation::{self, AttributeChange, Operation, OperationError, RenameMode};
 use kith_core::register::{Kind, Mark, Owner, UnixTime};
@@ -15,7 +15,7 @@ use kith_fs::volume::{
     Access, ChangeError, Handle, Ino, Listed, LookupError, NewNode, NodeChange, NodeInfo, Renaming,
     Room, StorageError, XattrError, XattrMode,
 };
-use kith_store::{Base, NodeRead, Store, StoreError, Transaction};
+use kith_store::{Base, NodeRead, NodeRow, Store, StoreError, Transaction};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -241,7 +241,7 @@ impl Share {
         if let Some(modified) = change.modified
             && info.as_ref().is_none_or(|info| info.kind == Kind::File)
         {
-            info = Some(match self.set_mtime(ino, modified)? {
+            info = Some(match self.set_times(ino, modified, change.changed)? {
                 Some(info) => info,
                 None => self.change_register(ino, change)?,
             });
@@ -255,22 +255,23 @@ impl Share {
     /// Makes the part of a change that isn't about a file's bytes, of which its size and its time of
     /// modification are.
     fn change_register(&self, ino: Ino, change: &NodeChange) -> Result<NodeInfo, ChangeError> {
+        let at = change.changed.unwrap_or_else(|| now().1);
         let changed = |tx: &mut Transaction<'_>| {
             let (row, state) = match self.present(tx, ino) {
                 Ok(found) => found,
                 Err(error) => return Ok((Err(error), Vec::new())),
             };
             let modified = change.modified.filter(|_| state.inode.kind != Kind::File);
-            let attributes = AttributeChange {
+            let mut attributes = AttributeChange {
                 mode: change.mode,
                 user: change.user,
                 group: change.group,
                 mtime: modified,
                 set_xattrs: change.xattrs.clone(),
             };
-            let (_, at) = now();
             let mut effects = Vec::new();
             if attributes != AttributeChange::default() {
+                attributes.mtime = modified.or_else(|| names_changed(&row, &state));
                 let set = Operation::SetAttributes { node: row.node, change: attributes };
                 effects = operation::apply(tx, context(), set)?.effects;
                 tx.touch_node(row.node.key(), at, modified)?;
@@ -281,12 +282,18 @@ impl Share {
             Ok::<_, WriteError>((Ok(()), effects))
         };
         let epoch = self.files.epoch();
-        let described = self.commit_and_look(&Origin::Mount(&[]), changed, |tx, found| {
+        let described = self.commit_and_look(&Origin::Mount(&[]), at, changed, |tx, found| {
             found?;
             let (row, state) = self.present(tx, ino)?;
             numbered(tx, &row, &state)
         });
         let mut info = described?.map_err(not_found)?;
+        if change.changed.is_some()
+            && let Some(file) = self.files.find(ino.0)
+        {
+            // Its next version isn't to take along what the kernel said before.
+            file.writing().changed = change.changed;
+        }
         self.lay_open_over(&mut info);
         if self.files.epoch() == epoch { Ok(info) } else { self.info_of(ino).map_err(not_found) }
     }
@@ -305,8 +312,14 @@ impl Share {
     }
 
     /// Sets a file's time of modification: through the open file if it is open, else by a version of
-    /// its own with the same bytes. Does nothing, and answers nothing, if it isn't a file.
-    fn set_mtime(&self, ino: Ino, mtime: UnixTime) -> Result<Option<NodeInfo>, ChangeError> {
+    /// its own with the same bytes; and when it was changed, if that is known. Does nothing, and
+    /// answers nothing, if it isn't a file.
+    fn set_times(
+        &self,
+        ino: Ino,
+        mtime: UnixTime,
+        changed: Option<UnixTime>,
+    ) -> Result<Option<NodeInfo>, ChangeError> {
         let node = loop {
             let epoch = self.files.epoch();
             let file = self.files.find(ino.0);
@@ -323,6 +336,11 @@ impl Share {
                 }
                 // As the kernel does with each file that is removed or no longer needed.
                 if version_of(row.node, &state).is_none_or(|version| version.mtime == mtime) {
+                    if let Some(changed) = changed.filter(|at| *at != row.changed && info.links > 0)
+                    {
+                        self.note_changed(ino, changed);
+                        info.changed = changed;
+                    }
                     return Ok(Some(info));
                 }
                 break row.node;
@@ -332,12 +350,13 @@ impl Share {
             if !unwanted && row.current && matches!(row.node, Node::Copy { .. }) {
                 self.operate(Operation::Settle { node: row.node }, &[], |_, _| Ok(()))?;
             }
-            if unwanted || self.set_open_mtime(&file, mtime) {
+            if unwanted || self.set_open_times(&file, mtime, changed) {
                 self.lay_open_over(&mut info);
                 return Ok(Some(info));
             }
         };
-        let published = self.commit(&Origin::Publishers(&[ino.0]), |tx| {
+        let at = changed.unwrap_or_else(|| now().1);
+        let published = self.commit(&Origin::Publishers(&[(ino.0, at)]), |tx| {
             let mut effects = Vec::new();
             if matches!(node, Node::Copy { .. }) {
                 effects = operation::apply(tx, context(), Operation::Settle { node })?.effects;
@@ -391,7 +410,8 @@ impl Share {
             return Err(XattrError::TooLarge);
         }
         let set_xattrs = vec![(name.into(), value.map(|(value, _)| value.into()))];
-        let change = AttributeChange { set_xattrs, ..AttributeChange::default() };
+        let mtime = names_changed(&row, &state);
+        let change = AttributeChange { set_xattrs, mtime, ..AttributeChange::default() };
         let set =
             self.operate(Operation::SetAttributes { node: row.node, change }, &[], |tx, _| {
                 tx.touch_node(row.node.key(), now().1, None)
@@ -445,15 +465,22 @@ fn part_with(tx: &mut Transaction<'_>, directory: Option<InodeId>) -> Result<(),
     Ok(())
 }
 
+/// The time of a directory whose names have changed since a person set it: with any later change of
+/// its attributes, others would take what was set to be the later one.
+fn names_changed(row: &NodeRow, state: &InodeState) -> Option<UnixTime> {
+    let set = state.inode.attributes.mtime.filter(|_| state.inode.kind == Kind::Directory);
+    set.filter(|set| *set != row.modified).map(|_| row.modified)
+}
+
 /// The part of a change that is about a node of any kind.
 fn of_register(change: &NodeChange) -> NodeChange {
-    NodeChange { size_bytes: None, modified: None, ..change.clone() }
+    NodeChange { size_bytes: None, modified: None, changed: None, ..change.clone() }
 }
 
 /// The part of a change that is about times.
 fn times_of(change: &NodeChange) -> NodeChange {
-    let NodeChange { modified, accessed, .. } = *change;
-    NodeChange { modified, accessed, ..NodeChange::default() }
+    let NodeChange { modified, accessed, changed, .. } = *change;
+    NodeChange { modified, accessed, changed, ..NodeChange::default() }
 }
 
 /// Makes a node within a transaction: its key, and what came of it.

@@ -38,6 +38,9 @@ pub(crate) struct FileState {
     pub(crate) overlay: Option<Overlay>,
     /// The time of modification.
     pub(crate) mtime: UnixTime,
+    /// When anything about it last changed, where the kernel said that and the index doesn't have it
+    /// yet: a version takes it along, so that no transaction is needed for it alone.
+    pub(crate) changed: Option<UnixTime>,
     /// Whether the file has never had a version.
     pub(crate) fresh: bool,
     /// When it was last written to.
@@ -46,6 +49,18 @@ pub(crate) struct FileState {
     pub(crate) published_at: Option<Instant>,
     /// Whether it was fsynced since then.
     pub(crate) synced: bool,
+}
+
+/// An open file from outside.
+pub(crate) struct Shape {
+    /// The size.
+    pub(crate) size_bytes: u64,
+    /// The time of modification.
+    pub(crate) modified: UnixTime,
+    /// When anything about it last changed, where the index doesn't have that yet.
+    pub(crate) changed: Option<UnixTime>,
+    /// Its bytes, if nothing was written over a version.
+    pub(crate) published: Option<Content>,
 }
 
 /// The table of open files.
@@ -93,6 +108,7 @@ impl OpenFile {
             base,
             overlay: None,
             mtime,
+            changed: None,
             fresh,
             written_at: Instant::now(),
             published_at: None,
@@ -141,13 +157,14 @@ impl OpenFile {
         self.removed.store(removed, Ordering::SeqCst);
     }
 
-    /// What reading the file takes: its size, time, and the base if nothing was written.
-    pub(crate) fn shape(&self) -> (u64, UnixTime, Option<Content>) {
+    /// What `stat` shows of it, and what reading it takes.
+    pub(crate) fn shape(&self) -> Shape {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        match &state.overlay {
-            Some(overlay) => (overlay.size_bytes(), state.mtime, None),
-            None => (state.base.content.size_bytes, state.mtime, Some(state.base.content.clone())),
-        }
+        let (size_bytes, published) = match &state.overlay {
+            Some(overlay) => (overlay.size_bytes(), None),
+            None => (state.base.content.size_bytes, Some(state.base.content.clone())),
+        };
+        Shape { size_bytes, modified: state.mtime, changed: state.changed, published }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::fetches::Urgency;
 use super::open_files::{OpenFile, Released};
-use super::{Origin, Share, WriteError, context, kith_error_chain, storage};
+use super::{Origin, Share, WriteError, context, kith_error_chain, now, storage};
 use kith_control::event::Happening;
 use kith_core::content::Content;
 use kith_core::id::{Dot, InodeId};
@@ -61,7 +61,7 @@ impl PublishQueue {
 
     /// Adds a file that was claimed for publishing.
     pub(super) fn push(&self, file: Arc<OpenFile>) {
-        let small = file.shape().0 <= SMALL_MAX_BYTES;
+        let small = file.shape().size_bytes <= SMALL_MAX_BYTES;
         let mut waiting = self.lock();
         if small {
             waiting.small.push_back(file);
@@ -153,6 +153,7 @@ struct Candidate {
     inode: InodeId,
     base: Base,
     mtime: UnixTime,
+    changed: Option<UnixTime>,
     mark: Mark,
     /// `None` if only the time changed.
     cut: Option<(Frozen, Cut)>,
@@ -229,6 +230,7 @@ impl Share {
                 inode: state.inode,
                 base: state.base.clone(),
                 mtime: state.mtime,
+                changed: state.changed,
                 mark: state.mark(closed),
                 cut: None,
             };
@@ -285,6 +287,9 @@ impl Share {
         drop(kept);
         for (candidate, published) in candidates.iter().zip(&results) {
             if matches!(published, Published::Version { .. }) {
+                if !candidate.file.is_dirty() {
+                    self.settle_changed(&candidate.file);
+                }
                 let bytes = candidate.content().size_bytes;
                 self.events.send(Happening::FilePublished { share: self.name.clone(), bytes });
             }
@@ -295,7 +300,9 @@ impl Share {
     }
 
     fn store_versions(&self, candidates: &[Candidate]) -> Result<Vec<Published>, WriteError> {
-        let origins: Vec<u64> = candidates.iter().map(|candidate| candidate.file.ino).collect();
+        let (_, now) = now();
+        let origin = |candidate: &Candidate| (candidate.file.ino, candidate.changed.unwrap_or(now));
+        let origins: Vec<_> = candidates.iter().map(origin).collect();
         self.commit(&Origin::Publishers(&origins), |tx| {
             let mut effects = Vec::new();
             let mut published = Vec::new();
@@ -316,6 +323,9 @@ impl Share {
                 state.inode = *inode;
                 state.base = base.clone();
                 state.fresh = false;
+                if state.changed == candidate.changed {
+                    state.changed = None;
+                }
                 state.published_at = Some(Instant::now());
                 if let Some(overlay) = &state.overlay {
                     overlay.set_owner(*inode);

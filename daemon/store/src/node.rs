@@ -3,7 +3,6 @@
 use crate::StoreError;
 use crate::handle::Handle;
 use crate::index::key::ROOT;
-use crate::index::registers::{DIRECTORY, FILE};
 use crate::index::replica::Totals;
 use kith_core::id::InodeId;
 use kith_core::index::{InodeState, Node, Shown};
@@ -214,15 +213,14 @@ impl Handle {
         self.run(sql, (parent, by)).map(drop)
     }
 
-    /// Makes a node. Only files have no time of modification of their own here: their versions do.
+    /// Makes a node, of a file without a time of modification of its own here: its versions have one.
     pub(crate) fn make_node(
         &self,
         key: i64,
         copy_of: Option<i64>,
-        kind: i64,
         at: UnixTime,
+        modified: Option<UnixTime>,
     ) -> Result<i64, StoreError> {
-        let modified = (kind != FILE).then_some(at);
         let sql = "INSERT INTO nodes (key, inode, current, changed, changed_ns, modified,
                    modified_ns) VALUES (?, ?, 1, ?, ?, ?, ?)";
         let params = (
@@ -239,7 +237,7 @@ impl Handle {
 
     /// Makes the root's node, the first of all: no name leads to it that would.
     pub(crate) fn found_root(&self, at: UnixTime) -> Result<(), StoreError> {
-        let ino = self.make_node(ROOT, None, DIRECTORY, at)?;
+        let ino = self.make_node(ROOT, None, at, Some(at))?;
         if ino.cast_unsigned() != ROOT_INO {
             return Err(StoreError::Damaged("the root is not the first node"));
         }
@@ -280,6 +278,13 @@ impl Handle {
                    WHERE ino = ?";
         let times = (accessed.seconds, accessed.nanoseconds, changed.seconds, changed.nanoseconds);
         self.run(sql, (times.0, times.1, times.2, times.3, ino.cast_signed())).map(drop)
+    }
+
+    pub(crate) fn set_changed(&self, ino: u64, changed: UnixTime) -> Result<(), StoreError> {
+        let sql = "UPDATE nodes SET changed = ?2, changed_ns = ?3
+                   WHERE ino = ?1 AND (changed <> ?2 OR changed_ns <> ?3)";
+        let params = (ino.cast_signed(), changed.seconds, changed.nanoseconds);
+        self.run(sql, params).map(drop)
     }
 
     pub(crate) fn touch_node(

@@ -157,6 +157,14 @@ impl<'a> Transaction<'a> {
         self.handle.touch_node(key, changed, modified)
     }
 
+    /// Records when anything about a node changed, by its number.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn set_changed(&mut self, ino: u64, changed: UnixTime) -> Result<(), StoreError> {
+        self.handle.set_changed(ino, changed)
+    }
+
     /// Records when a node was last read, and that this was said at `changed`.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use fuser::{
     RenameFlags, ReplyEntry, Request,
 };
 use kith_core::name::EntryName;
-use kith_core::register::Kind;
+use kith_core::register::{Kind, UnixTime};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -271,22 +271,29 @@ impl Layer {
         // kernel leaves this to filesystems that it needn't ask for capabilities at each write.
         let gives_away = change.user.is_some() || change.group.is_some();
         let cuts = change.size_bytes.is_some() && request.uid() != 0;
-        let keeps_mode = change.mode.is_none();
+        let (keeps_mode, changed) = (change.mode.is_none(), change.changed);
         let info = self.volume.change(node, change)?;
-        if keeps_mode && (gives_away || cuts) { self.without_set_ids(info) } else { Ok(info) }
+        if keeps_mode && (gives_away || cuts) {
+            self.without_set_ids(info, changed)
+        } else {
+            Ok(info)
+        }
     }
 
-    /// Takes the set-id bits from whatever has some and is no directory.
-    pub(super) fn without_set_ids(&self, info: NodeInfo) -> Result<NodeInfo, Errno> {
+    /// Takes the set-id bits from whatever has some and is no directory: as of `changed`, or now.
+    pub(super) fn without_set_ids(
+        &self,
+        info: NodeInfo,
+        changed: Option<UnixTime>,
+    ) -> Result<NodeInfo, Errno> {
         // Without execution by the group, set-group-id means mandatory locks, and stays.
         let group = if info.mode & 0o010 != 0 { SET_GROUP_ID } else { 0 };
         let mode = info.mode & !((SET_IDS & !SET_GROUP_ID) | group);
         if info.kind == Kind::Directory || mode == info.mode {
             return Ok(info);
         }
-        Ok(self
-            .volume
-            .change(info.ino, NodeChange { mode: Some(mode), ..NodeChange::default() })?)
+        let change = NodeChange { mode: Some(mode), changed, ..NodeChange::default() };
+        Ok(self.volume.change(info.ino, change)?)
     }
 
     /// One of a node's access control lists as it is kept, if it has it.

@@ -152,7 +152,7 @@ impl Filesystem for Layer {
         size: Option<u64>,
         accessed: Option<TimeOrNow>,
         modified: Option<TimeOrNow>,
-        _changed: Option<SystemTime>,
+        changed: Option<SystemTime>,
         _fh: Option<FileHandle>,
         _created: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -179,6 +179,7 @@ impl Filesystem for Layer {
             size_bytes: size,
             modified: modified.map(time),
             accessed: accessed.map(time),
+            changed: changed.map(unix_time),
             xattrs: Vec::new(),
         };
         match self.change(request, ino(node), change) {
@@ -342,7 +343,7 @@ impl Filesystem for Layer {
         };
         if access.truncate && request.uid() != 0 {
             let cut = self.volume.info(ino(node)).map_err(Errno::from);
-            if let Err(error) = cut.and_then(|info| self.without_set_ids(info)) {
+            if let Err(error) = cut.and_then(|info| self.without_set_ids(info, None)) {
                 self.volume.release(opened);
                 return reply.error(error);
             }
@@ -402,7 +403,7 @@ impl Filesystem for Layer {
             .and_then(|()| Ok(self.volume.write(handle(fh), offset, bytes)?))
             .and_then(|()| {
                 if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-                    self.without_set_ids(self.volume.info(ino(node))?)?;
+                    self.without_set_ids(self.volume.info(ino(node))?, None)?;
                 }
                 Ok(())
             });

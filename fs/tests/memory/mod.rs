@@ -492,7 +492,7 @@ impl Volume for MemoryVolume {
         info.group = change.group.unwrap_or(info.group);
         info.modified = change.modified.unwrap_or(info.modified);
         info.accessed = change.accessed.or(info.accessed);
-        info.changed = now();
+        info.changed = change.changed.unwrap_or_else(now);
         for (name, value) in change.xattrs {
             match value {
                 Some(value) => drop(node.xattrs.insert(name, value)),

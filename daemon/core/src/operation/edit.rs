@@ -254,7 +254,9 @@ impl<I: Index> Transaction<'_, I> {
                 None => drop(attributes.xattrs.remove(&name)),
             }
         }
-        if *attributes == state.inode.attributes {
+        // The time of a directory also says which changes of names it came after.
+        let dated = change.mtime.is_some() && state.inode.kind == Kind::Directory;
+        if *attributes == state.inode.attributes && !dated {
             return Ok(node);
         }
         attributes.stamp = self.stamp_after(attributes.stamp.hlc);

@@ -102,10 +102,27 @@ impl Handle {
                 self.remove_rows(Table::Copies, "DELETE FROM copies WHERE key = ?", [key])?;
                 ino
             }
-            None => self.make_node(key, None, target.kind, now)?,
+            None => self.make_node(key, None, now, self.made_modified(key, target.kind, now)?)?,
         };
         self.run("UPDATE inodes SET names = names + 1, ino = ? WHERE id = ?", (ino, key))?;
         Ok(target)
+    }
+
+    /// When a node that is being made was modified. A person may have set that before the node came
+    /// here.
+    fn made_modified(
+        &self,
+        key: i64,
+        kind: i64,
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, StoreError> {
+        if kind == FILE {
+            return Ok(None);
+        }
+        let id = self.inode_id(key)?;
+        let sql = "SELECT register FROM inodes WHERE id = ?";
+        let inode = self.first(sql, [key], |row| record::read_inode(id, blob(row.get_ref(0)?)?))?;
+        Ok(Some(inode.and_then(|inode| inode.attributes.mtime).unwrap_or(now)))
     }
 
     /// Gives a copy a node if it has none yet. Returns the version's size in bytes.
@@ -125,7 +142,7 @@ impl Handle {
         let size = version.ok_or(GONE)?.content.size_bytes.cast_signed();
         let there = "SELECT 1 FROM copies WHERE key = ?";
         if self.first(there, [key], |_| Ok(()))?.is_none() {
-            let ino = self.make_node(key, Some(of), 1, now)?;
+            let ino = self.make_node(key, Some(of), now, None)?;
             self.run("INSERT INTO copies VALUES (?, ?, 0)", (key, ino))?;
             self.note_rows(Table::Copies, 1);
         }
