@@ -221,25 +221,17 @@ impl Share {
             }
             anew
         };
-        if anew {
-            if !self.files.is_written(file) && self.files.claim(file) {
-                self.queue.push(Arc::clone(file));
-            }
-        } else if !file.is_dirty() && self.files.claim(file) {
-            self.settle_changed(file);
-            self.settle_release(self.files.published(file, true));
+        if anew && !self.files.is_written(file) && self.files.claim(file) {
+            self.queue.push(Arc::clone(file));
         }
         self.files.find(file.ino).is_some_and(|found| Arc::ptr_eq(&found, file))
     }
 
-    /// Tells the index when a file changed of which no version is about to. The file is claimed, so
-    /// that no publication ends with what was said before.
+    /// Tells the index when a file changed where no version did, as the file is open no more.
     pub(super) fn settle_changed(&self, file: &OpenFile) {
-        let Some(changed) = file.reading().changed else { return };
-        self.note_changed(Ino(file.ino), changed);
-        let mut state = file.writing();
-        if state.changed == Some(changed) {
-            state.changed = None;
+        let changed = file.writing().changed.take();
+        if let Some(changed) = changed {
+            self.note_changed(Ino(file.ino), changed);
         }
     }
 

@@ -39,7 +39,8 @@ pub(crate) struct FileState {
     /// The time of modification.
     pub(crate) mtime: UnixTime,
     /// When anything about it last changed, where the kernel said that and the index doesn't have it
-    /// yet: a version takes it along, so that no transaction is needed for it alone.
+    /// yet: a version takes it along, so that no transaction is needed for it alone. What none took is
+    /// kept when the file is closed for good.
     pub(crate) changed: Option<UnixTime>,
     /// Whether the file has never had a version.
     pub(crate) fresh: bool,

@@ -287,9 +287,6 @@ impl Share {
         drop(kept);
         for (candidate, published) in candidates.iter().zip(&results) {
             if matches!(published, Published::Version { .. }) {
-                if !candidate.file.is_dirty() {
-                    self.settle_changed(&candidate.file);
-                }
                 let bytes = candidate.content().size_bytes;
                 self.events.send(Happening::FilePublished { share: self.name.clone(), bytes });
             }
@@ -357,7 +354,10 @@ impl Share {
                 self.queue.push(file);
             }
             Released::Closed(file) => self.note_closed(&file),
-            Released::Done(file) => discard(&mut file.writing().overlay),
+            Released::Done(file) => {
+                discard(&mut file.writing().overlay);
+                self.settle_changed(&file);
+            }
         }
     }
 
@@ -400,6 +400,12 @@ impl Share {
             let overlay = file.writing().overlay.clone();
             if let Some(Err(error)) = overlay.map(|overlay| overlay.sync()) {
                 storage(&error);
+            }
+        }
+        for (file, _) in self.files.all() {
+            // The others take it along, to the next daemon if need be.
+            if !file.is_dirty() {
+                self.settle_changed(&file);
             }
         }
         self.queue.close();
