@@ -302,6 +302,17 @@ impl Device {
         Ok((status["shares"][0].clone(), connected))
     }
 
+    /// Waits until it says that all is in sync: alone, that all is published.
+    ///
+    /// # Panics
+    /// If it doesn't within `patience`.
+    pub fn synced(&self, patience: Duration) {
+        pulse::until(patience, &format!("{} is in sync", self.name), || {
+            let (share, _) = self.share()?;
+            if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
+        });
+    }
+
     /// The bytes that are still missing here.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 
 use kith_tests::circle::{Circle, PATIENCE};
 use kith_tests::folder::Folder;
-use kith_tests::pulse;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -37,8 +36,7 @@ const DEEDS: &[Deed] = &[
     Deed {
         what: "written and renamed",
         done: |at| {
-            let mut other = at.to_owned();
-            other.set_extension("other");
+            let other = at.with_extension("other");
             fs::write(&other, "other").unwrap();
             fs::rename(&other, at).unwrap();
         },
@@ -46,8 +44,7 @@ const DEEDS: &[Deed] = &[
     Deed {
         what: "renamed while open",
         done: |at| {
-            let mut other = at.to_owned();
-            other.set_extension("other");
+            let other = at.with_extension("other");
             let file = File::open(at).unwrap();
             fs::rename(at, &other).unwrap();
             fs::rename(&other, at).unwrap();
@@ -82,16 +79,14 @@ const DEEDS: &[Deed] = &[
     Deed {
         what: "linked",
         done: |at| {
-            let mut other = at.to_owned();
-            other.set_extension("other");
+            let other = at.with_extension("other");
             fs::hard_link(at, other).unwrap();
         },
     },
     Deed {
         what: "linked and unlinked",
         done: |at| {
-            let mut other = at.to_owned();
-            other.set_extension("other");
+            let other = at.with_extension("other");
             fs::hard_link(at, &other).unwrap();
             fs::remove_file(&other).unwrap();
         },
@@ -116,25 +111,18 @@ fn changes(folder: &Folder) -> Vec<(&'static str, [i64; 4])> {
     DEEDS.iter().map(of).collect()
 }
 
-fn published(folder: &Folder) {
-    pulse::until(PATIENCE, "all is published", || {
-        let (share, _) = folder.device.share()?;
-        if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
-    });
-}
-
 #[test]
 fn when_something_changed_is_the_same_once_the_kernel_has_forgotten_it() {
     let Some(mut folder) = Folder::or_skip() else { return };
     for deed in DEEDS {
         fs::write(folder.path(deed.what), "bytes").unwrap();
     }
-    published(&folder);
+    folder.device.synced(PATIENCE);
     for deed in DEEDS {
         (deed.done)(&folder.path(deed.what));
     }
     let shown = changes(&folder);
-    published(&folder);
+    folder.device.synced(PATIENCE);
     assert_eq!(changes(&folder), shown, "once it is published");
     assert_eq!(folder.device.terminate(PATIENCE).code(), Some(0));
     folder.device.run();

@@ -137,10 +137,7 @@ fn a_file_that_was_cut_short_to_be_written_anew_is_not_replaced_by_a_crash() {
     for len in [0, 4] {
         let path = circle[0].path(format!("cut to {len}"));
         fs::write(&path, "what was saved").unwrap();
-        pulse::until(PATIENCE, "it is published", || {
-            let (share, _) = circle[0].share()?;
-            if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
-        });
+        circle[0].synced(PATIENCE);
         let open = fs::OpenOptions::new().write(true).open(&path).unwrap();
         open.set_len(len).unwrap();
         circle[0].kill();
@@ -231,10 +228,7 @@ fn a_closed_version_outlives_a_file_that_took_its_name_and_was_never_closed() {
     for round in 0..10 {
         let (name, other) = (circle[0].path(format!("kept {round}")), circle[0].path("draft"));
         fs::write(&name, "before").unwrap();
-        pulse::until(PATIENCE, "it is published", || {
-            let (share, _) = circle[0].share()?;
-            if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
-        });
+        circle[0].synced(PATIENCE);
         fs::write(&name, "whole").unwrap();
         let draft = fs::File::create(&other).unwrap();
         // Whatever a program starts closes what that has open, on its way.
@@ -256,10 +250,7 @@ fn a_file_without_a_name_that_is_still_open_keeps_nobody_waiting() {
     fs::remove_file(&path).unwrap();
     file.write_all(b"bytes").unwrap();
     file.sync_all().unwrap();
-    pulse::until(PATIENCE, "all is said to be in sync", || {
-        let (share, _) = circle[0].share()?;
-        if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
-    });
+    circle[0].synced(PATIENCE);
     assert_eq!(file.metadata().unwrap().len(), 5);
 }
 

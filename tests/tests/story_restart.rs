@@ -44,10 +44,7 @@ fn what_is_open_stays_open() {
     fs::write(path("written over"), "x".repeat(100)).unwrap();
     fs::write(path("emptied"), "x".repeat(100)).unwrap();
     fs::write(path("gone"), "as it was").unwrap();
-    pulse::until(PATIENCE, "all of it is published", || {
-        let (share, _) = folder.device.share()?;
-        if share["state"] == "synced" { Ok(()) } else { Err(share.to_string()) }
-    });
+    folder.device.synced(PATIENCE);
     let mut writers: BTreeMap<&str, File> = BTreeMap::new();
     let options = |name: &str| match name {
         "appended" => OpenOptions::new().append(true).open(path(name)),

@@ -57,6 +57,7 @@ fn a_real_tree_goes_both_ways() {
             let (original, shown) = (times(original), times(&device.path(name)));
             let differ = original.iter().zip(&shown).filter(|(original, shown)| original != shown);
             let differ: Vec<_> = differ.take(10).collect();
+            assert_eq!(original.len(), shown.len(), "{name} on {}", device.name());
             assert!(differ.is_empty(), "times on {}: {differ:#?}", device.name());
         }
         let status = device.status().unwrap();

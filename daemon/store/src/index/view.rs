@@ -2,9 +2,7 @@
 
 use crate::StoreError;
 use crate::handle::Handle;
-use crate::index::key::blob;
 use crate::index::rare::Table;
-use crate::index::record;
 use crate::index::registers::{DIRECTORY, FILE};
 use crate::index::replica::Totals;
 use kith_core::id::InodeId;
@@ -119,10 +117,8 @@ impl Handle {
         if kind == FILE {
             return Ok(None);
         }
-        let id = self.inode_id(key)?;
-        let sql = "SELECT register FROM inodes WHERE id = ?";
-        let inode = self.first(sql, [key], |row| record::read_inode(id, blob(row.get_ref(0)?)?))?;
-        Ok(Some(inode.and_then(|inode| inode.attributes.mtime).unwrap_or(now)))
+        let state = self.inode(self.inode_id(key)?)?;
+        Ok(Some(state.and_then(|state| state.inode.attributes.mtime).unwrap_or(now)))
     }
 
     /// Gives a copy a node if it has none yet. Returns the version's size in bytes.
@@ -135,10 +131,8 @@ impl Handle {
     ) -> Result<i64, StoreError> {
         const GONE: StoreError = StoreError::Damaged("a name is to lead to no version");
         let of = self.make_key(inode.0)?;
-        let register = "SELECT register FROM inodes WHERE id = ?";
-        let inode =
-            self.first(register, [of], |row| record::read_inode(inode, blob(row.get_ref(0)?)?))?;
-        let version = inode.as_ref().and_then(|inode| inode.versions.get(&node.key().0));
+        let state = self.inode(inode)?;
+        let version = state.as_ref().and_then(|state| state.inode.versions.get(&node.key().0));
         let size = version.ok_or(GONE)?.content.size_bytes.cast_signed();
         let there = "SELECT 1 FROM copies WHERE key = ?";
         if self.first(there, [key], |_| Ok(()))?.is_none() {
