@@ -8,6 +8,7 @@ use kith_tests::tree::Tree;
 use kith_tests::{grove, pulse};
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -219,6 +220,53 @@ fn what_was_fsynced_to_a_file_that_another_device_removed_comes_back() {
     circle[0].run();
     circle.settle();
     assert_eq!(fs::read_to_string(&path).unwrap(), "before, during, after");
+}
+
+#[test]
+fn what_was_half_written_to_a_file_that_another_device_removed_comes_back_beside() {
+    let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    let names = ["loose.txt", "kept/deep/in it.txt", "replaced.txt"];
+    fs::create_dir_all(circle[0].path("kept/deep")).unwrap();
+    for name in names {
+        fs::write(circle[0].path(name), "before").unwrap();
+    }
+    fs::write(circle[0].path("kept/other"), "stays").unwrap();
+    circle.settle();
+    let open = names.map(|name| {
+        let file = fs::OpenOptions::new().write(true).open(circle[0].path(name)).unwrap();
+        file.write_all_at(b"half", 0).unwrap();
+        file
+    });
+    // Out of the kernel's cache, which dies with the mount.
+    rustix::fs::syncfs(&open[0]).unwrap();
+    fs::remove_file(circle[1].path(names[0])).unwrap();
+    fs::remove_dir_all(circle[1].path("kept/deep")).unwrap();
+    fs::write(circle[1].path("new"), "from elsewhere").unwrap();
+    fs::rename(circle[1].path("new"), circle[1].path(names[2])).unwrap();
+    pulse::until(PATIENCE, "all of that arrives", || {
+        let gone = !circle[0].path(names[0]).exists() && !circle[0].path("kept/deep").exists();
+        match fs::read_to_string(circle[0].path(names[2])) {
+            Ok(text) if gone && text == "from elsewhere" => Ok(()),
+            text => Err(format!("gone: {gone}, {text:?}")),
+        }
+    });
+    circle[0].kill();
+    drop(open);
+    circle[0].run();
+    let tree = circle.settle();
+    assert_eq!(fs::read_to_string(circle[0].path(names[2])).unwrap(), "from elsewhere");
+    for start in ["loose (recovered ", "kept/in it (recovered ", "replaced (recovered "] {
+        let found: Vec<_> =
+            tree.nodes.keys().filter(|it| it.to_string_lossy().starts_with(start)).collect();
+        let [path] = &found[..] else { panic!("{start}: {found:?} of {:?}", tree.nodes.keys()) };
+        assert_eq!(
+            fs::read_to_string(circle[1].path(path)).unwrap(),
+            "halfre",
+            "{}",
+            path.display()
+        );
+    }
+    assert!(!circle[0].path(names[0]).exists() && !circle[0].path("kept/deep").exists());
 }
 
 #[test]

@@ -5,9 +5,10 @@ use super::{OpenLeft, Origin, Share, WriteError, context, kith_error_chain, now}
 use kith_core::content::Content;
 use kith_core::effect::Effect;
 use kith_core::id::InodeId;
-use kith_core::index::{IndexRead, Shown};
-use kith_core::operation::{self, Operation, OperationError};
-use kith_core::register::{Kind, Mark, Removal};
+use kith_core::index::IndexRead;
+use kith_core::name::EntryName;
+use kith_core::operation::{self, Operation};
+use kith_core::register::{Attributes, Kind, Mark, Removal};
 use kith_core::vector::VersionVector;
 use kith_core::view::time_of_day;
 use kith_store::{Base, CutError, Recovered, Transaction};
@@ -87,14 +88,13 @@ impl Share {
         let content = cut.content.clone();
         self.store.flush_bytes()?;
         let whole = self.commit(&Origin::Elsewhere, |tx| {
-            let names = tx.shown_of(left.owner)?;
-            Ok::<_, WriteError>(match names.first() {
-                None => (None, bring_back(tx, left, content)?),
-                Some(_) if is_published(tx, left, &content)? => (None, Vec::new()),
-                Some(_) if is_whole(left) => (Some(true), republish(tx, left, content)?),
+            let Some(named) = name_of(tx, left.owner)? else { return Ok((None, Vec::new())) };
+            Ok::<_, WriteError>(match is_whole(left) {
+                _ if is_published(tx, left, &content)? => (None, Vec::new()),
+                true => (Some(true), republish(tx, left, content)?),
                 // Nothing was written yet to a file that was emptied.
-                Some(_) if content.size_bytes == 0 => (None, Vec::new()),
-                Some(name) => (Some(false), put_beside(tx, name, content)?),
+                false if content.size_bytes == 0 => (None, Vec::new()),
+                false => (Some(false), put_beside(tx, &named, content)?),
             })
         })?;
         match whole {
@@ -141,38 +141,60 @@ fn republish(
     Ok(operation::apply(tx, context(), publish)?.effects)
 }
 
-/// What had lost its last name dies if it was here that it was removed. Whoever removed it
-/// elsewhere didn't know of what was written here, which brings it back.
-fn bring_back(
-    tx: &mut Transaction<'_>,
-    left: &Recovered,
-    content: Content,
-) -> Result<Vec<Effect>, WriteError> {
+/// A name that a file has, or had last, and its attributes.
+struct Named {
+    attributes: Attributes,
+    parent: InodeId,
+    name: EntryName,
+}
+
+/// A name of a file. If it lost the last one elsewhere, that name, in the nearest directory that
+/// still stands: who removed it there didn't know of what was written here, which brings it back.
+/// `None` if it was here that it lost it: then what was written dies with it.
+fn name_of(tx: &Transaction<'_>, owner: InodeId) -> Result<Option<Named>, WriteError> {
+    if let Some(row) = tx.shown_of(owner)?.into_iter().next() {
+        let state = tx.inode(row.node.inode())?.expect("what a name leads to has a register");
+        let attributes = state.inode.attributes;
+        return Ok(Some(Named { attributes, parent: row.parent, name: row.name }));
+    }
     let mut own: Vec<_> = tx.former_writers()?.iter().map(|former| former.last.writer).collect();
     own.push(tx.state()?.writer);
     let here = |removal: &Removal| {
         removal.last_link && own.iter().any(|writer| removal.dots.number(*writer) > 0)
     };
-    let entries = tx.entries_of(left.owner)?;
-    let removals = entries.iter().flat_map(|state| {
+    let entries = tx.entries_of(owner)?;
+    let mut removals = entries.iter().flat_map(|state| {
         let waiting = state.withheld.as_ref().map(|(removal, _)| removal);
         state.entry.removal.as_ref().into_iter().chain(waiting)
     });
-    if !is_whole(left) || removals.into_iter().any(here) {
-        return Ok(Vec::new());
+    if removals.any(here) {
+        return Ok(None);
     }
-    match republish(tx, left, content) {
-        Err(WriteError::Operation(OperationError::NotFound)) => Ok(Vec::new()),
-        published => published,
+    let last = entries.iter().max_by_key(|state| state.entry.place.stamp);
+    let (Some(last), Some(state)) = (last, tx.inode(owner)?) else { return Ok(None) };
+    let attributes = state.inode.attributes;
+    let parent = standing(tx, last.shown_parent)?;
+    Ok(Some(Named { attributes, parent, name: last.entry.place.name.clone() }))
+}
+
+/// `directory`, or the nearest above it that is there.
+fn standing(tx: &Transaction<'_>, mut directory: InodeId) -> Result<InodeId, WriteError> {
+    let mut seen = BTreeSet::new();
+    while directory != InodeId::ROOT && seen.insert(directory) {
+        match tx.entries_of(directory)?.first() {
+            Some(entry) if entry.present => return Ok(tx.representative(directory)?),
+            Some(entry) => directory = entry.shown_parent,
+            None => break,
+        }
     }
+    Ok(InodeId::ROOT)
 }
 
 fn put_beside(
     tx: &mut Transaction<'_>,
-    beside: &Shown,
+    beside: &Named,
     content: Content,
 ) -> Result<Vec<Effect>, WriteError> {
-    let state = tx.inode(beside.node.inode())?.expect("a shown node has a register");
     let label = format!("recovered {}", time_of_day(now().0.0 / 1000));
     let mut name = beside.name.labelled(&label, 1);
     for ordinal in 2..ORDINALS_MAX {
@@ -181,14 +203,13 @@ fn put_beside(
         }
         name = beside.name.labelled(&label, ordinal);
     }
-    let attributes = state.inode.attributes;
     let create = Operation::Create {
         parent: beside.parent,
         name,
         kind: Kind::File,
-        mode: attributes.mode,
-        user: attributes.user,
-        group: attributes.group,
+        mode: beside.attributes.mode,
+        user: beside.attributes.user,
+        group: beside.attributes.group,
     };
     let created = operation::apply(tx, context(), create)?;
     let inode: InodeId = created.node.expect("a creation names its node").key();
