@@ -231,6 +231,7 @@ fn what_was_half_written_to_a_file_that_another_device_removed_comes_back_beside
         fs::write(circle[0].path(name), "before").unwrap();
     }
     fs::write(circle[0].path("kept/other"), "stays").unwrap();
+    xattr::set(circle[0].path(names[0]), "user.colour", b"green").unwrap();
     circle.settle();
     let open = names.map(|name| {
         let file = fs::OpenOptions::new().write(true).open(circle[0].path(name)).unwrap();
@@ -259,12 +260,10 @@ fn what_was_half_written_to_a_file_that_another_device_removed_comes_back_beside
         let found: Vec<_> =
             tree.nodes.keys().filter(|it| it.to_string_lossy().starts_with(start)).collect();
         let [path] = &found[..] else { panic!("{start}: {found:?} of {:?}", tree.nodes.keys()) };
-        assert_eq!(
-            fs::read_to_string(circle[1].path(path)).unwrap(),
-            "halfre",
-            "{}",
-            path.display()
-        );
+        let path = circle[1].path(path);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "halfre", "{}", path.display());
+        let colour = xattr::get(&path, "user.colour").unwrap();
+        assert_eq!(colour.is_some(), start.starts_with("loose"), "{}", path.display());
     }
     assert!(!circle[0].path(names[0]).exists() && !circle[0].path("kept/deep").exists());
 }

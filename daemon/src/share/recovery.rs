@@ -7,7 +7,7 @@ use kith_core::effect::Effect;
 use kith_core::id::InodeId;
 use kith_core::index::IndexRead;
 use kith_core::name::EntryName;
-use kith_core::operation::{self, Operation};
+use kith_core::operation::{self, AttributeChange, Operation};
 use kith_core::register::{Attributes, Kind, Mark, Removal};
 use kith_core::vector::VersionVector;
 use kith_core::view::time_of_day;
@@ -88,10 +88,12 @@ impl Share {
         let content = cut.content.clone();
         self.store.flush_bytes()?;
         let whole = self.commit(&Origin::Elsewhere, |tx| {
-            let Some(named) = name_of(tx, left.owner)? else { return Ok((None, Vec::new())) };
+            // Others may have forgotten it while it was open here.
+            let owner = kith_core::forget::successor(tx, left.owner)?;
+            let Some(named) = name_of(tx, owner)? else { return Ok((None, Vec::new())) };
             Ok::<_, WriteError>(match is_whole(left) {
-                _ if is_published(tx, left, &content)? => (None, Vec::new()),
-                true => (Some(true), republish(tx, left, content)?),
+                _ if is_published(tx, owner, left, &content)? => (None, Vec::new()),
+                true => (Some(true), republish(tx, owner, left, content)?),
                 // Nothing was written yet to a file that was emptied.
                 false if content.size_bytes == 0 => (None, Vec::new()),
                 false => (Some(false), put_beside(tx, &named, content)?),
@@ -115,10 +117,11 @@ fn is_whole(left: &Recovered) -> bool {
 /// Whether there is a version like this already: the crash came just after its publication.
 fn is_published(
     tx: &Transaction<'_>,
+    owner: InodeId,
     left: &Recovered,
     content: &Content,
 ) -> Result<bool, WriteError> {
-    let versions = tx.inode(left.owner)?.into_iter().flat_map(|state| state.inode.versions);
+    let versions = tx.inode(owner)?.into_iter().flat_map(|state| state.inode.versions);
     let same_time = |mtime| left.closed.is_none_or(|closed| closed == mtime);
     let mut versions = versions.map(|(_, version)| version);
     Ok(versions.any(|it| it.content == *content && same_time(it.mtime)))
@@ -126,12 +129,13 @@ fn is_published(
 
 fn republish(
     tx: &mut Transaction<'_>,
+    owner: InodeId,
     left: &Recovered,
     content: Content,
 ) -> Result<Vec<Effect>, WriteError> {
     let Base { context: made_from, parents, .. } = left.base.clone();
     let publish = Operation::Publish {
-        inode: left.owner,
+        inode: owner,
         context: made_from,
         parents,
         content,
@@ -190,6 +194,7 @@ fn standing(tx: &Transaction<'_>, mut directory: InodeId) -> Result<InodeId, Wri
     Ok(InodeId::ROOT)
 }
 
+/// Makes a file of what was written, with the attributes of the one that it was written to.
 fn put_beside(
     tx: &mut Transaction<'_>,
     beside: &Named,
@@ -212,16 +217,22 @@ fn put_beside(
         group: beside.attributes.group,
     };
     let created = operation::apply(tx, context(), create)?;
-    let inode: InodeId = created.node.expect("a creation names its node").key();
+    let node = created.node.expect("a creation names its node");
+    let mut effects = created.effects;
+    let xattrs = beside.attributes.xattrs.iter();
+    // Access control lists are among them, without which others could read it.
+    let set_xattrs = xattrs.map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+    let change = AttributeChange { set_xattrs, ..AttributeChange::default() };
+    let set = Operation::SetAttributes { node, change };
+    effects.extend(operation::apply(tx, context(), set)?.effects);
     let publish = Operation::Publish {
-        inode,
+        inode: node.key(),
         context: VersionVector::new(),
         parents: Vec::new(),
         content,
         mtime: now().1,
         mark: Mark::Closed,
     };
-    let mut effects = created.effects;
     effects.extend(operation::apply(tx, context(), publish)?.effects);
     Ok(effects)
 }
