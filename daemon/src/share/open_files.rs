@@ -340,6 +340,16 @@ impl OpenFiles {
         }
     }
 
+    /// Takes in a file that nobody has open and that has changes to be published, as if it had just been
+    /// closed. The table must not have it.
+    pub(crate) fn adopt(&self, file: OpenFile) {
+        file.set_dirty(true);
+        let ino = file.ino;
+        let slot = Slot { file: Arc::new(file), opens: 0, writers: 0, publishing: false };
+        let before = self.lock().slots.insert(ino, slot);
+        assert!(before.is_none(), "a file that is open has its changes already");
+    }
+
     /// How many files have changes that no version holds yet, or are being published; without those
     /// that are to have none, because they lost their names.
     pub(crate) fn pending(&self) -> usize {

@@ -1,17 +1,18 @@
 //! What a crash left behind: files that were closed or fsynced are published, others come back
 //! beside the file.
 
-use super::{OpenLeft, Origin, Share, WriteError, context, kith_error_chain, now};
+use super::open_files::OpenFile;
+use super::{OpenLeft, Origin, Share, WriteError, context, now, storage};
 use kith_core::content::Content;
 use kith_core::effect::Effect;
 use kith_core::id::InodeId;
-use kith_core::index::IndexRead;
+use kith_core::index::{IndexRead, Node};
 use kith_core::name::EntryName;
 use kith_core::operation::{self, AttributeChange, Operation};
 use kith_core::register::{Attributes, Kind, Mark, Removal};
 use kith_core::vector::VersionVector;
 use kith_core::view::time_of_day;
-use kith_store::{Base, CutError, Recovered, Transaction};
+use kith_store::{Base, CutError, NodeRead, Recovered, Transaction};
 use std::collections::BTreeSet;
 
 /// How many names are tried for a file that comes back beside another.
@@ -24,7 +25,7 @@ pub(crate) struct Recovery {
     pub(crate) published: usize,
     /// Files that came back beside.
     pub(crate) beside: usize,
-    /// Changes that wait for bytes of other devices.
+    /// Files whose changes wait for room on the disk, or for bytes of other devices.
     pub(crate) waiting: usize,
 }
 
@@ -35,7 +36,7 @@ impl Share {
         let mut recovery = Recovery::default();
         let left = self.store.recovered()?.into_iter();
         let mut left = left.map(|it| (it.overlay.number(), it)).collect();
-        let open = self.take_up_open(open, &mut left)?;
+        let mut kept = self.take_up_open(open, &mut left)?;
         let (shown, hidden): (Vec<_>, Vec<_>) = {
             let snapshot = self.store.snapshot()?;
             let mut found = Vec::new();
@@ -46,16 +47,16 @@ impl Share {
             found.into_iter().partition(|(is_shown, _)| *is_shown)
         };
         for (_, left) in shown {
-            self.recover_one(&left, &mut recovery)?;
+            kept.extend(self.recover_one(&left, &mut recovery)?);
         }
         // Then names come back that were taken by files which have no version, and only then it is
         // seen which of the rest have none.
         let hidden_owners: BTreeSet<_> = hidden.iter().map(|(_, left)| left.owner).collect();
-        self.withdraw(|inode| !hidden_owners.contains(&inode) && !open.contains(&inode))?;
+        self.withdraw(|inode| !hidden_owners.contains(&inode) && !kept.contains(&inode))?;
         for (_, left) in hidden {
-            self.recover_one(&left, &mut recovery)?;
+            kept.extend(self.recover_one(&left, &mut recovery)?);
         }
-        self.withdraw(|inode| !open.contains(&inode))?;
+        self.withdraw(|inode| !kept.contains(&inode))?;
         Ok(recovery)
     }
 
@@ -70,26 +71,29 @@ impl Share {
         Ok(())
     }
 
-    fn recover_one(&self, left: &Recovered, recovery: &mut Recovery) -> Result<(), WriteError> {
+    /// Deals with what was written to one file. Answers the file that goes on with it, if it can't
+    /// be published yet.
+    fn recover_one(
+        &self,
+        left: &Recovered,
+        recovery: &mut Recovery,
+    ) -> Result<Option<InodeId>, WriteError> {
         let frozen = left.overlay.freeze();
         let cut = match self.store.cut(&frozen) {
             Ok(cut) => cut,
-            Err(CutError::Absent(_) | CutError::Damaged(_)) => {
-                left.overlay.keep(is_whole(left))?;
-                recovery.waiting += 1;
-                return Ok(());
-            }
-            Err(CutError::Store(error)) => {
-                tracing::error!(cause = %kith_error_chain(&error), "unpublished changes can't be read");
-                recovery.waiting += 1;
-                return Ok(());
+            Err(error) => {
+                if let CutError::Store(error) = error {
+                    storage(&error);
+                }
+                let waits = self.take_up(left)?;
+                recovery.waiting += usize::from(waits.is_some());
+                return Ok(waits);
             }
         };
         let content = cut.content.clone();
         self.store.flush_bytes()?;
         let whole = self.commit(&Origin::Elsewhere, |tx| {
-            // Others may have forgotten it while it was open here.
-            let owner = kith_core::forget::successor(tx, left.owner)?;
+            let owner = owner_of(tx, left)?;
             let Some(named) = name_of(tx, owner)? else { return Ok((None, Vec::new())) };
             Ok::<_, WriteError>(match is_whole(left) {
                 _ if is_published(tx, owner, left, &content)? => (None, Vec::new()),
@@ -105,8 +109,54 @@ impl Share {
             None => {}
         }
         drop(cut);
-        Ok(left.overlay.discard()?)
+        left.overlay.discard()?;
+        Ok(None)
     }
+
+    /// Goes on with what can't be published yet, because the disk is full or bytes are missing around what
+    /// was changed: as a file that was just closed, which is read with what was written to it, and is
+    /// published once that is possible. What isn't whole is so beside its file. Answers the file.
+    fn take_up(&self, left: &Recovered) -> Result<Option<InodeId>, WriteError> {
+        let found = self.commit(&Origin::Elsewhere, |tx| {
+            let owner = owner_of(tx, left)?;
+            let Some(named) = name_of(tx, owner)? else { return Ok((None, Vec::new())) };
+            let free = tx.node_of(owner)?.filter(|row| self.files.find(row.ino).is_none());
+            if is_whole(left)
+                && let Some(row) = free
+            {
+                let state = tx.inode(owner)?;
+                let fresh = state.is_some_and(|state| state.inode.is_withheld());
+                return Ok((Some((row.ino, owner, fresh)), Vec::new()));
+            }
+            let (node, effects) = create_beside(tx, &named)?;
+            let row = tx.node_of(node.key())?.expect("a node that was just made is shown");
+            Ok::<_, WriteError>((Some((row.ino, node.key(), true)), effects))
+        })?;
+        let overlay = &left.overlay;
+        let Some((ino, inode, fresh)) = found else {
+            overlay.discard()?;
+            return Ok(None);
+        };
+        let mtime = left.closed.unwrap_or_else(|| now().1);
+        if fresh {
+            overlay.set_apart(inode);
+        } else {
+            overlay.set_owner(inode);
+        }
+        if let Err(error) = overlay.note_closed(mtime).and_then(|()| overlay.keep(true)) {
+            storage(&error);
+        }
+        let base = (*overlay.base()).clone();
+        let file = OpenFile::new(ino, inode, base, mtime, fresh);
+        file.writing().overlay = Some(overlay.clone());
+        self.files.adopt(file);
+        Ok(Some(inode))
+    }
+}
+
+/// The file that it belongs to: others may have forgotten its own while it was open here.
+fn owner_of(tx: &Transaction<'_>, left: &Recovered) -> Result<InodeId, WriteError> {
+    Ok(kith_core::forget::successor(tx, left.owner)?)
 }
 
 /// Whether it is the file as somebody wanted to have it.
@@ -194,12 +244,30 @@ fn standing(tx: &Transaction<'_>, mut directory: InodeId) -> Result<InodeId, Wri
     Ok(InodeId::ROOT)
 }
 
-/// Makes a file of what was written, with the attributes of the one that it was written to.
+/// Makes a file of what was written, beside the one that it was written to.
 fn put_beside(
     tx: &mut Transaction<'_>,
     beside: &Named,
     content: Content,
 ) -> Result<Vec<Effect>, WriteError> {
+    let (node, mut effects) = create_beside(tx, beside)?;
+    let publish = Operation::Publish {
+        inode: node.key(),
+        context: VersionVector::new(),
+        parents: Vec::new(),
+        content,
+        mtime: now().1,
+        mark: Mark::Closed,
+    };
+    effects.extend(operation::apply(tx, context(), publish)?.effects);
+    Ok(effects)
+}
+
+/// Makes a file without a version beside another one, with that one's attributes.
+fn create_beside(
+    tx: &mut Transaction<'_>,
+    beside: &Named,
+) -> Result<(Node, Vec<Effect>), WriteError> {
     let label = format!("recovered {}", time_of_day(now().0.0 / 1000));
     let mut name = beside.name.labelled(&label, 1);
     for ordinal in 2..ORDINALS_MAX {
@@ -225,14 +293,5 @@ fn put_beside(
     let change = AttributeChange { set_xattrs, ..AttributeChange::default() };
     let set = Operation::SetAttributes { node, change };
     effects.extend(operation::apply(tx, context(), set)?.effects);
-    let publish = Operation::Publish {
-        inode: node.key(),
-        context: VersionVector::new(),
-        parents: Vec::new(),
-        content,
-        mtime: now().1,
-        mark: Mark::Closed,
-    };
-    effects.extend(operation::apply(tx, context(), publish)?.effects);
-    Ok(effects)
+    Ok((node, effects))
 }

@@ -328,24 +328,6 @@ impl Overlay {
         self.shared.state().owner
     }
 
-    /// Says that it belongs to another file from now on: one that its own has become, or a copy.
-    pub fn set_owner(&self, owner: InodeId) {
-        let mut state = self.shared.state();
-        if state.owner == owner {
-            return;
-        }
-        let closed = state.closed;
-        state.owner = owner;
-        state.epoch += 1;
-        state.edited();
-        state.closed = closed;
-        if state.in_log.is_some()
-            && let Err(cause) = self.shared.note(&mut state, None)
-        {
-            tracing::warn!(%cause, "whose a file's changes are could not be noted");
-        }
-    }
-
     /// About how many bytes on the disk or in memory the file takes, holes left out.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {

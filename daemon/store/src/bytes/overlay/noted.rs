@@ -6,7 +6,9 @@ use crate::bytes::journal::Entry;
 use crate::bytes::spill_record::{self, Publishing, Record};
 use crate::bytes::table;
 use crate::{StoreError, Transaction};
+use kith_core::id::InodeId;
 use kith_core::register::UnixTime;
+use kith_core::vector::VersionVector;
 use std::sync::Arc;
 
 impl State {
@@ -45,6 +47,35 @@ impl Shared {
 }
 
 impl Overlay {
+    /// Says that it belongs to another file from now on: one that its own has become, or a copy.
+    pub fn set_owner(&self, owner: InodeId) {
+        let mut state = self.shared.state();
+        if state.owner != owner {
+            self.belong(&mut state, owner);
+        }
+    }
+
+    /// Says that it belongs to another file from now on, which is made from no version.
+    pub fn set_apart(&self, owner: InodeId) {
+        let mut state = self.shared.state();
+        let content = state.base.content.clone();
+        state.base = Arc::new(Base { content, context: VersionVector::new(), parents: Vec::new() });
+        self.belong(&mut state, owner);
+    }
+
+    fn belong(&self, state: &mut State, owner: InodeId) {
+        let closed = state.closed;
+        state.owner = owner;
+        state.epoch += 1;
+        state.edited();
+        state.closed = closed;
+        if state.in_log.is_some()
+            && let Err(cause) = self.shared.note(state, None)
+        {
+            tracing::warn!(%cause, "whose a file's changes are could not be noted");
+        }
+    }
+
     /// Notes that nobody writes to the file any more, and its time of modification: it is whole.
     /// That holds until it is changed again. After a crash it comes back as
     /// [closed](crate::bytes::Recovered::closed).
