@@ -279,6 +279,10 @@ impl Paths {
         self.make_data()?;
         let mount = absolute(mount)?;
         let path = self.mount_file();
+        if fs::read(&path).is_ok_and(|kept| kept == mount.as_os_str().as_bytes()) {
+            // So that a full disk is no obstacle.
+            return Ok(());
+        }
         let beside = path.with_extension("new");
         let write = || {
             let mut file = File::create(&beside)?;

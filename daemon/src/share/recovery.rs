@@ -117,7 +117,7 @@ impl Share {
     /// was changed: as a file that was just closed, which is read with what was written to it, and is
     /// published once that is possible. What isn't whole is so beside its file. Answers the file.
     fn take_up(&self, left: &Recovered) -> Result<Option<InodeId>, WriteError> {
-        let found = self.commit(&Origin::Elsewhere, |tx| {
+        let heir = self.commit(&Origin::Elsewhere, |tx| {
             let owner = owner_of(tx, left)?;
             let Some(named) = name_of(tx, owner)? else { return Ok((None, Vec::new())) };
             let free = tx.node_of(owner)?.filter(|row| self.files.find(row.ino).is_none());
@@ -126,19 +126,21 @@ impl Share {
             {
                 let state = tx.inode(owner)?;
                 let fresh = state.is_some_and(|state| state.inode.is_withheld());
-                return Ok((Some((row.ino, owner, fresh)), Vec::new()));
+                let heir = Heir { ino: row.ino, inode: owner, fresh, beside: false };
+                return Ok((Some(heir), Vec::new()));
             }
             let (node, effects) = create_beside(tx, &named)?;
             let row = tx.node_of(node.key())?.expect("a node that was just made is shown");
-            Ok::<_, WriteError>((Some((row.ino, node.key(), true)), effects))
+            let heir = Heir { ino: row.ino, inode: node.key(), fresh: true, beside: true };
+            Ok::<_, WriteError>((Some(heir), effects))
         })?;
         let overlay = &left.overlay;
-        let Some((ino, inode, fresh)) = found else {
+        let Some(Heir { ino, inode, fresh, beside }) = heir else {
             overlay.discard()?;
             return Ok(None);
         };
         let mtime = left.closed.unwrap_or_else(|| now().1);
-        if fresh {
+        if beside {
             overlay.set_apart(inode);
         } else {
             overlay.set_owner(inode);
@@ -152,6 +154,16 @@ impl Share {
         self.files.adopt(file);
         Ok(Some(inode))
     }
+}
+
+/// The file that goes on with what was written.
+struct Heir {
+    ino: u64,
+    inode: InodeId,
+    /// It has no version yet.
+    fresh: bool,
+    /// It is beside the one that it was written to.
+    beside: bool,
 }
 
 /// The file that it belongs to: others may have forgotten its own while it was open here.
