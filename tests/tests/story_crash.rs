@@ -269,6 +269,42 @@ fn what_was_half_written_to_a_file_that_another_device_removed_comes_back_beside
 }
 
 #[test]
+fn what_was_written_amid_bytes_that_are_out_of_reach_outlives_restarts() {
+    let Some(mut circle) = Circle::or_skip(&["laptop", "desktop"]) else { return };
+    circle.lab.shape("20mbit");
+    grove::noise(&circle[0].path("far away"), 1, 30_000_000).unwrap();
+    let original = circle[1].path("far away");
+    pulse::until(PATIENCE, "the desktop lists it", || {
+        fs::metadata(&original).map(drop).map_err(|error| error.to_string())
+    });
+    circle.lab.cut(1);
+    // A copy of the description, and a page of it that needs no other to be written.
+    let (original, copy) = (fs::File::open(original).unwrap(), circle[1].path("copy"));
+    let mut file = fs::File::options().read(true).write(true).create_new(true).open(&copy).unwrap();
+    assert_eq!(std::io::copy(&mut &original, &mut file).unwrap(), 30_000_000);
+    let (at, page) = (29_999_104 - 4096, [7; 4096]);
+    file.write_all_at(&page, at).unwrap();
+    drop((file, original));
+    for number in 0..2 {
+        circle[1].kill();
+        circle[1].run();
+        let mut found = [0; 4096];
+        let file = fs::File::open(&copy).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 30_000_000, "after kill {number}");
+        file.read_exact_at(&mut found, at).unwrap();
+        assert!(found == page, "after kill {number}");
+    }
+    circle.lab.join(1);
+    circle.lab.shape("1gbit");
+    circle.settle();
+    let mut expected = fs::read(circle[0].path("far away")).unwrap();
+    expected[usize::try_from(at).unwrap()..][..4096].copy_from_slice(&page);
+    for device in &circle.devices {
+        assert!(fs::read(device.path("copy")).unwrap() == expected, "{}", device.name());
+    }
+}
+
+#[test]
 fn a_closed_version_outlives_a_file_that_took_its_name_and_was_never_closed() {
     let Some(mut circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
     // Whether it is published by then or not.
