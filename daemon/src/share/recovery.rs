@@ -145,7 +145,7 @@ impl Share {
         } else {
             overlay.set_owner(inode);
         }
-        if let Err(error) = overlay.note_closed(mtime).and_then(|()| overlay.keep(true)) {
+        if let Err(error) = overlay.note_closed(mtime).and_then(|()| overlay.sync()) {
             storage(&error);
         }
         let base = (*overlay.base()).clone();

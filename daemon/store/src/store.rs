@@ -244,8 +244,8 @@ impl Store {
     }
 
     /// Makes everything durable and marks that the store was closed in order. Later calls, also
-    /// of clones, fail with [`StoreError::Closed`]. An error is logged: the next opening then
-    /// treats the stop as unclean.
+    /// of clones, fail with [`StoreError::Closed`]. An error is logged, also if there are overlays that
+    /// could not be [synced](crate::Overlay::sync): the next opening then treats the stop as unclean.
     pub fn close(&self) {
         self.close_with(None);
     }
@@ -253,6 +253,13 @@ impl Store {
     /// The same, and leaves a random number in the index, which the next opening finds. Says whether
     /// the store is closed in order.
     pub fn close_with(&self, continuity: Option<u64>) -> bool {
+        if !self.inner.bytes.is_kept() {
+            // As after a kill, the spill log still has it.
+            tracing::error!(
+                "changes to files could not be kept; Kith stops without closing its data"
+            );
+            return false;
+        }
         let closed = self.sync().and_then(|()| self.inner.database.close(continuity));
         if closed.is_ok() {
             self.inner.bytes.spill.clear();

@@ -140,11 +140,18 @@ impl Bytes {
         if !self.spill.is_lagging() {
             return Ok(());
         }
-        let overlays: Vec<_> = {
-            let overlays = self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
-            overlays.values().cloned().collect()
-        };
-        self.spill.catch_up(overlays)
+        self.spill.catch_up(self.overlays())
+    }
+
+    fn overlays(&self) -> Vec<Weak<Shared>> {
+        let overlays = self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
+        overlays.values().cloned().collect()
+    }
+
+    /// Whether all overlays that are in use are in the index as they are.
+    pub(crate) fn is_kept(&self) -> bool {
+        let overlays = self.overlays().into_iter().filter_map(|overlay| overlay.upgrade());
+        overlays.into_iter().all(|overlay| overlay.state().is_kept())
     }
 
     /// The staging files that nobody reads any more, and those whose rows are durably gone.

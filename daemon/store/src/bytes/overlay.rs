@@ -114,6 +114,11 @@ impl State {
         }
     }
 
+    /// Whether an orderly stop would lose nothing of it.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.unsynced || !self.is_changed()
+    }
+
     fn is_changed(&self) -> bool {
         !self.extents.is_empty()
             || self.size_bytes != self.base.content.size_bytes
@@ -614,28 +619,6 @@ impl Overlay {
             }
             return self.synced(edits, epoch);
         }
-    }
-
-    /// Makes the present state durable like [`sync`](Self::sync), to be dealt with at a later
-    /// start: as fsynced if `synced` or if it has been fsynced before, else as what it is.
-    ///
-    /// # Errors
-    /// As [`Store::sync`].
-    pub fn keep(&self, synced: bool) -> Result<(), StoreError> {
-        if synced {
-            return self.sync();
-        }
-        let store = &self.shared.store;
-        let entry = self.shared.state().entry();
-        for segment in entry.extents.staging().keys() {
-            store.inner.bytes.files.sync(*segment)?;
-        }
-        let encoded = entry.encode();
-        store
-            .inner
-            .database
-            .write(|handle| table::put_overlay(handle.sql(), self.shared.id, false, &encoded))?;
-        store.sync()
     }
 
     fn synced(&self, edits: u64, epoch: u64) -> Result<(), StoreError> {

@@ -84,6 +84,16 @@ fn the_log_is_of_one_boot_and_of_no_orderly_stop() {
 }
 
 #[test]
+fn a_stop_that_could_not_keep_what_was_written_is_none() {
+    let scratch = Scratch::new();
+    let overlay = overlay_with(&scratch.store, b"in memory");
+    scratch.store.close();
+    drop(overlay);
+    let left = scratch.killed().one_recovered();
+    assert_eq!(all_of(&left.overlay), b"in memory");
+}
+
+#[test]
 fn what_ended_does_not_come_back_and_leaves_an_empty_log() {
     let scratch = Scratch::new();
     for round in 0..100 {
