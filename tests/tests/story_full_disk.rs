@@ -7,8 +7,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// What is left of the disk when it is full: less than the reserve, and enough for the index.
-const LEFT_BYTES: u64 = 16 << 20;
+/// The reserve of such a small disk.
+const RESERVE_BYTES: u64 = 64 << 20;
 
 /// Starts a device anew, with a disk of its own under its data.
 fn on_a_small_disk(device: &mut Device) {
@@ -18,12 +18,12 @@ fn on_a_small_disk(device: &mut Device) {
     device.run();
 }
 
-/// Somebody else fills the disk.
-fn fill(device: &Device) -> PathBuf {
+/// Somebody else fills the disk but for some bytes.
+fn fill(device: &Device, left_bytes: u64) -> PathBuf {
     let disk = rustix::fs::statvfs(device.home()).unwrap();
     let filler = device.home().join("filler");
     let file = fs::File::create(&filler).unwrap();
-    let len_bytes = disk.f_bavail * disk.f_frsize - LEFT_BYTES;
+    let len_bytes = disk.f_bavail * disk.f_frsize - left_bytes;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len_bytes).unwrap();
     filler
 }
@@ -59,7 +59,7 @@ fn what_was_saved_when_the_disk_became_full_outlives_restarts() {
     changed.write_all(b"longer than before").unwrap();
     // Out of the kernel's cache, which dies with the mount.
     rustix::fs::syncfs(&changed).unwrap();
-    let filler = fill(device);
+    let filler = fill(device, RESERVE_BYTES / 4);
     let [new, draft, half] = written;
     drop((new, draft, changed));
     fs::rename(device.path("draft"), device.path("replaced")).unwrap();
@@ -79,4 +79,36 @@ fn what_was_saved_when_the_disk_became_full_outlives_restarts() {
     device.kill();
     device.run();
     check(device, "at the end");
+}
+
+#[test]
+fn a_full_disk_refuses_new_files_and_takes_what_programs_believe_to_be_written() {
+    let Some(mut circle) = Circle::strangers_or_skip(&["laptop"]) else { return };
+    let device = &mut circle[0];
+    on_a_small_disk(device);
+    let (existing, new) = (device.path("existing"), device.path("new"));
+    fs::write(&existing, "before").unwrap();
+    let mut open = fs::File::create(device.path("open")).unwrap();
+    let filler = fill(device, RESERVE_BYTES * 3 / 4);
+    let full = |error: std::io::Error| assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    full(fs::write(&new, "text").unwrap_err());
+    assert!(!new.exists());
+    // As a shell does, which doesn't look at what close says.
+    fs::write(&existing, "after").unwrap();
+    open.write_all(&vec![1; 1 << 20]).unwrap();
+    open.sync_all().unwrap();
+    device.kill();
+    device.run();
+    assert_eq!(fs::read_to_string(&existing).unwrap(), "after");
+    assert!(fs::read(device.path("open")).unwrap() == vec![1; 1 << 20]);
+    // Nothing is left to write to, and everything can be tidied.
+    open = fs::File::options().append(true).open(device.path("open")).unwrap();
+    full(open.write_all(&vec![2; 32 << 20]).and_then(|()| open.sync_all()).unwrap_err());
+    fs::create_dir(device.path("directory")).unwrap();
+    fs::rename(&existing, device.path("directory/moved")).unwrap();
+    fs::remove_file(device.path("open")).unwrap();
+    fs::remove_file(filler).unwrap();
+    fs::write(&new, "text").unwrap();
+    drop(open);
+    device.synced(PATIENCE);
 }

@@ -36,6 +36,14 @@ impl OpenFile {
 
 impl Share {
     pub(super) fn open_file(&self, ino: Ino, access: Access) -> Result<Handle, FileError> {
+        // Who opens it to write hears here that there is no room: the kernel caches writes, and many
+        // programs don't look at what closing the file says. Who may only read it can.
+        if access.write && (access.truncate || !access.read) {
+            let room = self.store.room().map_err(|error| storage(&error))?;
+            if room.writable_bytes == 0 {
+                return Err(StorageError::Full.into());
+            }
+        }
         if access.write {
             self.settle_copy(ino)?;
         }

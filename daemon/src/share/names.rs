@@ -119,6 +119,10 @@ impl Share {
         new: NewNode,
         access: Access,
     ) -> Result<(NodeInfo, Handle), ChangeError> {
+        // As in `open_file`; and what the kernel has cached for files that are open goes first.
+        if self.store.room().map_err(|error| storage(&error))?.free_bytes == 0 {
+            return Err(StorageError::Full.into());
+        }
         let parent = self.parent_id(parent)?;
         let own = [(parent, name.clone())];
         let (info, key) = self.commit(&Origin::Mount(&own), |tx| {

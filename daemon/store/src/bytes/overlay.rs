@@ -367,8 +367,8 @@ impl Overlay {
     /// Writes all of `bytes` at `offset`. The file grows where need be; a gap reads as zeros.
     ///
     /// # Errors
-    /// [`StoreError::Full`] if only the disk's reserve is left; an input/output error, of the kind
-    /// "file too large", beyond what a file can have.
+    /// [`StoreError::Full`] if only half of the disk's reserve is left; an input/output error, of the
+    /// kind "file too large", beyond what a file can have.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let end = end_of(offset, bytes.len() as u64)?;
         if bytes.is_empty() {
@@ -379,7 +379,7 @@ impl Overlay {
         loop {
             let mut state = self.shared.state();
             if let Some(staging) = state.staging.clone() {
-                store.make_sure_of_room(bytes.len() as u64)?;
+                store.make_sure_of_room_to_write(bytes.len() as u64)?;
                 let file = store.files.get(staging.segment).map_err(failed)?;
                 file.write_all_at(bytes, offset).map_err(failed)?;
                 let put = state.put(offset, bytes.len() as u64, Data::File(staging));
@@ -393,7 +393,7 @@ impl Overlay {
                 return noted;
             }
             // It goes to the spill log too.
-            store.make_sure_of_room(bytes.len() as u64)?;
+            store.make_sure_of_room_to_write(bytes.len() as u64)?;
             let generation = state.generation;
             if state.extents.overwrite(offset, bytes, generation) {
                 state.edited();
@@ -419,7 +419,7 @@ impl Overlay {
     fn give_staging(&self) -> Result<(), StoreError> {
         let inner = &self.shared.store.inner;
         let (bytes, database) = (&inner.bytes, &inner.database);
-        bytes.make_sure_of_room(0)?;
+        bytes.make_sure_of_room_to_write(0)?;
         let segment = bytes.files.take(database)?;
         let given = database.write(|handle| {
             let mut state = self.shared.state();
