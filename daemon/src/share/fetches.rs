@@ -50,6 +50,8 @@ pub(crate) struct Fetches {
 struct Fetching {
     plan: FetchPlan,
     rest_until: Option<Instant>,
+    /// The disk took no bytes when it was given some last.
+    refused: bool,
     finished: Vec<ChunkId>,
 }
 
@@ -59,6 +61,7 @@ impl Default for Fetches {
             fetch: Mutex::new(Fetching {
                 plan: FetchPlan::new(),
                 rest_until: None,
+                refused: false,
                 finished: Vec::new(),
             }),
             arrived: Condvar::new(),
@@ -175,6 +178,7 @@ impl Fetches {
     pub(crate) fn arrived(&self, planned: &Planned, chunks: &[ChunkId]) {
         let now_ms = self.now_ms();
         let mut fetch = self.lock();
+        fetch.refused = false;
         for chunk in chunks {
             fetch.plan.arrived(now_ms, planned.id, *chunk);
         }
@@ -206,8 +210,11 @@ impl Fetches {
 
     /// The disk took no bytes; fetching rests for a while.
     pub(crate) fn disk_failed(&self, error: &StoreError) {
-        tracing::warn!(%error, "fetching rests: the disk takes no bytes");
-        self.lock().rest_until = Some(Instant::now() + DISK_REST);
+        let mut fetch = self.lock();
+        fetch.rest_until = Some(Instant::now() + DISK_REST);
+        if !std::mem::replace(&mut fetch.refused, true) {
+            tracing::warn!(%error, "fetching rests: the disk takes no bytes");
+        }
     }
 
     /// Has the backlog looked through again.

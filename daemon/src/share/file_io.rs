@@ -38,11 +38,9 @@ impl Share {
     pub(super) fn open_file(&self, ino: Ino, access: Access) -> Result<Handle, FileError> {
         // Who opens it to write hears here that there is no room: the kernel caches writes, and many
         // programs don't look at what closing the file says. Who may only read it can.
-        if access.write && (access.truncate || !access.read) {
-            let room = self.store.room().map_err(|error| storage(&error))?;
-            if room.writable_bytes == 0 {
-                return Err(StorageError::Full.into());
-            }
+        let only_writes = access.write && (access.truncate || !access.read);
+        if only_writes && self.disk_room()?.writable_bytes == 0 {
+            return Err(StorageError::Full.into());
         }
         if access.write {
             self.settle_copy(ino)?;
@@ -125,6 +123,10 @@ impl Share {
                 Err(ReadError::Damaged(_)) => Vec::new(),
                 Err(ReadError::Store(error)) => return Err(storage(&error).into()),
             };
+            // What can't be kept isn't waited for.
+            if !absent.is_empty() && self.disk_room()?.free_bytes == 0 {
+                return Err(StorageError::Full.into());
+            }
             self.fetches.want(&absent, Urgency::Foreground);
             self.fetch_ahead(&file, offset.saturating_add(len as u64));
             if !self.fetches.wait(&absent, deadline) {
@@ -342,8 +344,11 @@ impl Share {
                 self.overlaid(&file, |overlay| overlay.reserve(offset, len, true))
             }
             Allocation::Reserve { .. } => {
-                let room = self.store.room().map_err(|error| storage(&error))?;
-                if len > room.free_bytes { Err(StorageError::Full.into()) } else { Ok(()) }
+                if len > self.disk_room()?.free_bytes {
+                    Err(StorageError::Full.into())
+                } else {
+                    Ok(())
+                }
             }
             Allocation::Punch => self.overlaid(&file, |overlay| overlay.punch(offset, len)),
             Allocation::Zero { grow } => {

@@ -40,7 +40,7 @@ use kith_core::operation::{self, Applied, Context, Operation, OperationError};
 use kith_core::register::UnixTime;
 use kith_core::succession::{change_identity, succeed};
 use kith_fs::volume::StorageError;
-use kith_store::{Store, StoreError, Transaction};
+use kith_store::{DiskRoom, Store, StoreError, Transaction};
 use merging::MergeQueue;
 use open_files::{OpenFile, OpenFiles};
 use outdated::OutdatedQueue;
@@ -225,6 +225,11 @@ impl Share {
             let value = then(tx, &applied)?;
             Ok((value, applied.effects))
         })
+    }
+
+    /// The room on the disk.
+    fn disk_room(&self) -> Result<DiskRoom, StorageError> {
+        self.store.room().map_err(|error| storage(&error))
     }
 }
 

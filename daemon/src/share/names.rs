@@ -15,7 +15,7 @@ use kith_fs::volume::{
     Access, ChangeError, Handle, Ino, Listed, LookupError, NewNode, NodeChange, NodeInfo, Renaming,
     Room, StorageError, XattrError, XattrMode,
 };
-use kith_store::{Base, NodeRead, NodeRow, Store, StoreError, Transaction};
+use kith_store::{Base, DiskRoom, NodeRead, NodeRow, StoreError, Transaction};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,7 @@ impl Share {
         access: Access,
     ) -> Result<(NodeInfo, Handle), ChangeError> {
         // As in `open_file`; and what the kernel has cached for files that are open goes first.
-        if self.store.room().map_err(|error| storage(&error))?.free_bytes == 0 {
+        if self.disk_room()?.free_bytes == 0 {
             return Err(StorageError::Full.into());
         }
         let parent = self.parent_id(parent)?;
@@ -531,13 +531,12 @@ fn xattr_lookup(error: LookupError) -> XattrError {
     }
 }
 
-/// The room on the disk under a store. Nodes aren't scarce: they are rows of the index.
-pub(super) fn room(store: &Store) -> Result<Room, StorageError> {
+/// What the mount shows of the room on the disk. Nodes aren't scarce: they are rows of the index.
+pub(super) fn shown_room(disk: DiskRoom) -> Room {
     const BYTES_A_NODE: u64 = 512;
-    let disk = store.room().map_err(|error| storage(&error))?;
     let total_nodes = disk.total_bytes / BYTES_A_NODE;
     let free_nodes = disk.free_bytes / BYTES_A_NODE;
-    Ok(Room { total_bytes: disk.total_bytes, free_bytes: disk.free_bytes, free_nodes, total_nodes })
+    Room { total_bytes: disk.total_bytes, free_bytes: disk.free_bytes, free_nodes, total_nodes }
 }
 
 impl From<WriteError> for ChangeError {

@@ -1,6 +1,6 @@
 //! The share as the filesystem's port: each call goes to the part that does it.
 
-use super::{Share, names, now};
+use super::{Share, now};
 use kith_core::clock::WallMs;
 use kith_core::name::EntryName;
 use kith_core::register::UnixTime;
@@ -135,7 +135,7 @@ impl Volume for Share {
         self.copy_bytes(from, to, len)
     }
     fn room(&self) -> Result<Room, StorageError> {
-        names::room(&self.store)
+        self.disk_room().map(super::names::shown_room)
     }
     fn outdated(&self, patience: Duration) -> Option<Vec<Outdated>> {
         self.outdated.next(patience)
