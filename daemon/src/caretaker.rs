@@ -27,6 +27,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 
+/// What to do about a damaged index.
+const INDEX_HINT: &str = "Your other devices have what they have got of it. 'kith down', copy Kith's data \
+                          somewhere safe, and see to the disk; then move the data away, 'kith up', \
+                          and join again.";
 /// A clock that is this far off makes the later of two changes hard to tell.
 const CLOCK_FIRST_YEAR_SECONDS: u64 = 1_700_000_000;
 /// How long a sign that another machine has this device's identity counts: both give new ones
@@ -117,6 +121,16 @@ impl Caretaker {
     /// The UDP port that the network listens on; 0 if it has none any more.
     pub(crate) fn port(&self) -> u16 {
         self.network.local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Whether the index is as it was written.
+    fn check_index(&self) -> Check {
+        let damage = match self.share.store.damage() {
+            Ok(None) => return Check::ok("index", "the index is sound"),
+            Ok(Some(damage)) => damage,
+            Err(error) => kith_error_chain(&error),
+        };
+        Check::bad("index", format!("The index is damaged: {damage}"), INDEX_HINT)
     }
 
     /// Whether this device is the only one with its identity.
@@ -329,6 +343,7 @@ impl Steward for Caretaker {
                 "Look at the disk under Kith's data, and at the daemon's log.",
             )),
         }
+        checks.push(self.check_index());
         let now =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         checks.push(if now.as_secs() > CLOCK_FIRST_YEAR_SECONDS {

@@ -234,6 +234,12 @@ fn connect(path: &Path, cache_kib: i64) -> Result<Connection, rusqlite::Error> {
     Ok(sql)
 }
 
+/// What SQLite finds wrong with a database first, if anything is.
+pub(crate) fn damage(sql: &Connection) -> Result<Option<String>, rusqlite::Error> {
+    let verdict: String = sql.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((verdict != "ok").then_some(verdict))
+}
+
 /// The steps from a directory to a database that can be trusted.
 struct Opening<'a> {
     directory: &'a Path,
@@ -358,10 +364,10 @@ impl Opening<'_> {
     }
 
     fn check(&self, sql: &Connection) -> Result<(), OpenError> {
-        let verdict: String = sql
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|cause| self.refused(cause))?;
-        if verdict == "ok" { Ok(()) } else { Err(self.corrupt(&verdict)) }
+        match damage(sql).map_err(|cause| self.refused(cause))? {
+            None => Ok(()),
+            Some(damage) => Err(self.corrupt(&damage)),
+        }
     }
 
     /// Brings the tables to this program's version, after a copy of what is there.

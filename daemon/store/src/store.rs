@@ -234,6 +234,16 @@ impl Store {
         self.snapshot()?.handle().labelled(after, limit)
     }
 
+    /// Looks through the whole index, which takes about a second for a million names. Answers what is
+    /// wrong with it, if anything is.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index can't be read, which is an answer too.
+    pub fn damage(&self) -> Result<Option<String>, StoreError> {
+        let snapshot = self.snapshot()?;
+        Ok(crate::database::damage(snapshot.sql())?)
+    }
+
     /// The versions of a file in this device's history, the earliest first, each with the time at
     /// which another took its place.
     ///

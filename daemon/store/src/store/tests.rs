@@ -288,3 +288,21 @@ fn what_a_panic_in_a_transaction_left_is_undone_before_a_glance() {
     assert!(store.glance().unwrap().look_up(InodeId::ROOT, &name("half")).unwrap().is_none());
     created(&store, "whole");
 }
+
+#[test]
+fn a_damaged_index_is_told_from_a_sound_one() {
+    let (directory, store) = store();
+    for number in 0..300 {
+        created(&store, &format!("file {number}"));
+    }
+    assert_eq!(store.damage().unwrap(), None);
+    store.close();
+    drop(store);
+    let index = directory.path().join("index.db");
+    let mut bytes = std::fs::read(&index).unwrap();
+    let middle = bytes.len() / 4096 / 2 * 4096;
+    bytes[middle..][..4096].fill(0);
+    std::fs::write(&index, bytes).unwrap();
+    let store = Store::open(directory.path(), &founding(1)).unwrap();
+    assert!(!matches!(store.damage(), Ok(None)));
+}
