@@ -7,7 +7,7 @@ use kith_tests::scratch::is_mounted;
 use kith_tests::tree::Tree;
 use kith_tests::{grove, pulse};
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -278,21 +278,32 @@ fn what_was_written_amid_bytes_that_are_out_of_reach_outlives_restarts() {
         fs::metadata(&original).map(drop).map_err(|error| error.to_string())
     });
     circle.lab.cut(1);
-    // A copy of the description, and a page of it that needs no other to be written.
-    let (original, copy) = (fs::File::open(original).unwrap(), circle[1].path("copy"));
-    let mut file = fs::File::options().read(true).write(true).create_new(true).open(&copy).unwrap();
-    assert_eq!(std::io::copy(&mut &original, &mut file).unwrap(), 30_000_000);
-    let (at, page) = (29_999_104 - 4096, [7; 4096]);
-    file.write_all_at(&page, at).unwrap();
-    drop((file, original));
-    for number in 0..2 {
-        circle[1].kill();
+    // Copies of the description, and a page of each that needs no other to be written.
+    let (original, at, page) = (fs::File::open(original).unwrap(), 29_999_104 - 4096, [7; 4096]);
+    let copies: Vec<_> = (0..8).map(|number| format!("copy {number}")).collect();
+    for copy in &copies {
+        let mut options = fs::File::options();
+        let copy = options.read(true).write(true).create_new(true).open(circle[1].path(copy));
+        let mut file = copy.unwrap();
+        let copied = std::io::copy(&mut (&original).take(30_000_000), &mut file).unwrap();
+        assert_eq!(copied, 30_000_000);
+        (&original).rewind().unwrap();
+        file.write_all_at(&page, at).unwrap();
+    }
+    drop(original);
+    for stop in ["a kill", "a stop", "another kill"] {
+        match stop {
+            "a stop" => drop(circle[1].terminate(PATIENCE)),
+            _ => circle[1].kill(),
+        }
         circle[1].run();
-        let mut found = [0; 4096];
-        let file = fs::File::open(&copy).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), 30_000_000, "after kill {number}");
-        file.read_exact_at(&mut found, at).unwrap();
-        assert!(found == page, "after kill {number}");
+        for copy in &copies {
+            let mut found = [0; 4096];
+            let file = fs::File::open(circle[1].path(copy)).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), 30_000_000, "{copy} after {stop}");
+            file.read_exact_at(&mut found, at).unwrap();
+            assert!(found == page, "{copy} after {stop}");
+        }
     }
     circle.lab.join(1);
     circle.lab.shape("1gbit");
@@ -300,7 +311,10 @@ fn what_was_written_amid_bytes_that_are_out_of_reach_outlives_restarts() {
     let mut expected = fs::read(circle[0].path("far away")).unwrap();
     expected[usize::try_from(at).unwrap()..][..4096].copy_from_slice(&page);
     for device in &circle.devices {
-        assert!(fs::read(device.path("copy")).unwrap() == expected, "{}", device.name());
+        for copy in &copies {
+            let found = fs::read(device.path(copy)).unwrap();
+            assert!(found == expected, "{copy} on {}", device.name());
+        }
     }
 }
 

@@ -394,9 +394,10 @@ impl Share {
             }
         }
         let drained = self.queue.drained(deadline);
-        // What could not be published is kept as if it had been fsynced, and published at the
-        // next start.
-        for file in self.files.dirty() {
+        // What could not be published, or still is being published, is kept as if it had been fsynced,
+        // and published at the next start.
+        for file in self.files.unsettled() {
+            let _kept = file.keeping.lock().unwrap_or_else(PoisonError::into_inner);
             let overlay = file.writing().overlay.clone();
             if let Some(Err(error)) = overlay.map(|overlay| overlay.sync()) {
                 storage(&error);

@@ -116,7 +116,12 @@ impl State {
 
     /// Whether an orderly stop would lose nothing of it.
     pub(crate) fn is_kept(&self) -> bool {
-        !self.unsynced || !self.is_changed()
+        !self.unsynced || self.is_published()
+    }
+
+    /// Whether it needs no state of its own in the index.
+    fn is_published(&self) -> bool {
+        !self.is_changed() && !self.kept && !self.is_first()
     }
 
     fn is_changed(&self) -> bool {
@@ -595,8 +600,7 @@ impl Overlay {
                 return Ok(());
             }
             let (entry, edits, epoch) = (state.entry(), state.edits, state.epoch);
-            // What is published needs no state of its own.
-            let published = !state.is_changed() && !state.kept && !state.is_first();
+            let published = state.is_published();
             drop(state);
             if published {
                 return self.synced(edits, epoch);
