@@ -291,10 +291,10 @@ fn what_was_written_amid_bytes_that_are_out_of_reach_outlives_restarts() {
         file.write_all_at(&page, at).unwrap();
     }
     drop(original);
-    for stop in ["a kill", "a stop", "another kill"] {
+    for stop in ["a stop", "a kill", "another stop"] {
         match stop {
-            "a stop" => drop(circle[1].terminate(PATIENCE)),
-            _ => circle[1].kill(),
+            "a kill" => circle[1].kill(),
+            _ => drop(circle[1].terminate(PATIENCE)),
         }
         circle[1].run();
         for copy in &copies {
