@@ -31,7 +31,7 @@ impl Share {
             let changed = snapshot.node_of(inode)?.map(|row| row.changed.seconds);
             let changed_ms = changed.map_or(0, |seconds| seconds.saturating_mul(1000));
             let is_recent = i64::try_from(before).is_ok_and(|before| changed_ms >= before);
-            Ok(is_recent || snapshot.links(inode)? > 0)
+            Ok(is_recent || snapshot.links(inode)? > 0 || snapshot.stands_in(inode)?)
         };
         let in_use = |inode| open.contains(&inode) || is_recent(inode).unwrap_or(true);
         let (mut forgotten, mut after) = (0, None);

@@ -3,6 +3,7 @@
 use crate::StoreError;
 use crate::database::{Database, Writing};
 use crate::handle::Handle;
+use kith_core::id::InodeId;
 use rusqlite::Connection;
 use std::sync::Arc;
 
@@ -43,6 +44,15 @@ impl Snapshot {
             }
             Held::Writer(handle) => handle,
         }
+    }
+
+    /// Whether a file that was removed is what this device has in the place of another: of one that
+    /// has its name now, and lacks bytes.
+    ///
+    /// # Errors
+    /// A [`StoreError`] if the index fails.
+    pub fn stands_in(&self, file: InodeId) -> Result<bool, StoreError> {
+        self.handle().stands_in(&self.handle().entries_of(file)?)
     }
 
     /// The connection, for the tables of bytes.

@@ -113,7 +113,8 @@ impl Store {
     /// Gives back the room of chunks that no version names: neither one of a file, nor one that was
     /// superseded or removed less than `retention_ms` ago, nor an overlay. Older superseded versions
     /// are forgotten; of older removed ones the bytes are. What [`held_since`](Store::held_since)
-    /// answers stays, however old.
+    /// answers stays, however old; and so does what this device has of a file as long as it lacks
+    /// bytes of the version that took its place, or of the file that took its name.
     ///
     /// Works in slices, between which everything else goes on. One collection at a time. It waits
     /// for those who hold a [`Cut`](super::Cut): never call it while you hold one.
@@ -134,7 +135,8 @@ impl Store {
 
 fn forget_history(handle: &Handle, oldest: u64) -> Result<usize, StoreError> {
     let sql = "DELETE FROM history WHERE rowid IN
-               (SELECT rowid FROM history WHERE retired < ? LIMIT ?)";
+               (SELECT rowid FROM history WHERE retired < ?
+                AND inode NOT IN (SELECT inode FROM incomplete) LIMIT ?)";
     handle.run(sql, (i64::try_from(oldest).unwrap_or(i64::MAX), SLICE as i64))
 }
 
@@ -390,9 +392,10 @@ fn log_end(handle: &Handle) -> Result<(WriterId, u64), StoreError> {
 }
 
 /// Whether a file that no name leads to was removed for good before a time, in milliseconds since
-/// 1970. One whose names were not all removed, as far as others know, is only out of sight.
-/// Whether all names of a file went before a time, by the clocks of those who removed them and by
-/// this device's own: nobody else's clock can shorten what is kept here.
+/// 1970: all its names went before that, by the clocks of those who removed them and by this
+/// device's own, as nobody else's clock can shorten what is kept here. One whose names were not all
+/// removed, as far as others know, is only out of sight; and one that stands in for what is not
+/// here stays.
 fn is_removed_before(handle: &Handle, inode: i64, oldest_ms: u64) -> Result<bool, StoreError> {
     let sql = "SELECT n.changed FROM inodes i JOIN nodes n ON n.ino = i.ino WHERE i.id = ?";
     let changed: Option<i64> = handle.first(sql, [inode], |row| Ok(row.get(0)?))?;
@@ -405,7 +408,7 @@ fn is_removed_before(handle: &Handle, inode: i64, oldest_ms: u64) -> Result<bool
         let removal = state.entry.removal.as_ref();
         state.withheld.is_none() && removal.is_some_and(|it| it.stamp.hlc.wall().0 < oldest_ms)
     };
-    Ok(!entries.is_empty() && entries.iter().all(removed))
+    Ok(!entries.is_empty() && entries.iter().all(removed) && !handle.stands_in(&entries)?)
 }
 
 fn contents_of(register: &[u8]) -> Result<Vec<Content>, StoreError> {

@@ -9,6 +9,7 @@ use crate::index::record;
 use crate::index::replica::Totals;
 use kith_core::content::{Content, Layout, Piece};
 use kith_core::id::{Dot, InodeId};
+use kith_core::index::EntryState;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A version that a name of the view leads to, and that lacks bytes.
@@ -175,6 +176,25 @@ impl Handle {
         let (inode, version) = (self.make_key(inode.0)?, self.make_key(version)?);
         self.run("UPDATE inodes SET whole = NULL WHERE id = ? AND whole = ?", (inode, version))?;
         self.run("UPDATE copies SET whole = 0 WHERE key = ?", [version]).map(drop)
+    }
+
+    /// Whether a removed file with these entries is what this device has in the place of another: of
+    /// one that has its name now, and lacks bytes.
+    pub(crate) fn stands_in(&self, entries: &[EntryState]) -> Result<bool, StoreError> {
+        if !self.may_have(Table::Incomplete) {
+            return Ok(false);
+        }
+        for EntryState { shown_parent, entry, .. } in entries {
+            if let Some(now) = self.shown(*shown_parent, &entry.place.name)?
+                && let Some(key) = self.key(now.node.inode().0)?
+            {
+                let sql = "SELECT 1 FROM incomplete WHERE inode = ?";
+                if self.first(sql, [key], |_| Ok(()))?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) fn incomplete(

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bytes::Collected;
+use kith_core::index::{IndexRead, Node};
 use kith_core::name::EntryName;
 use kith_core::operation::{Context, Operation, apply};
 use std::sync::mpsc;
@@ -77,45 +78,92 @@ fn superseded_versions_stay_as_long_as_their_retention() {
     assert!(store.collect(WallMs(NOW.0 + DAY_MS + 1), DAY_MS).unwrap().chunks > 0);
 }
 
+/// Does something to a store.
+fn does(store: &Store, operation: Operation) -> Option<InodeId> {
+    let context = Context { now: NOW, tag: Tag(1) };
+    let done = store.write(|transaction| apply(transaction, context, operation)).unwrap();
+    done.node.map(Node::key)
+}
+
+fn photo() -> (InodeId, EntryName) {
+    (InodeId::ROOT, EntryName::new(b"photo").unwrap())
+}
+
+/// Makes a file with a name and a version.
+fn photographed(store: &Store, content: Content) -> InodeId {
+    let ((parent, name), user, group) = (photo(), Owner::Person, Owner::Person);
+    let create = Operation::Create { parent, name, kind: Kind::File, mode: 0o644, user, group };
+    let inode = does(store, create).unwrap();
+    revise(store, inode, content);
+    inode
+}
+
+/// Publishes a version of a file that was made from all before it.
+fn revise(store: &Store, inode: InodeId, content: Content) {
+    let state = store.snapshot().unwrap().inode(inode).unwrap().unwrap();
+    let context = state.inode.known_versions();
+    let (parents, mtime, mark) = (Vec::new(), UnixTime::default(), Mark::Closed);
+    does(store, Operation::Publish { inode, context, parents, content, mtime, mark });
+}
+
+/// Says when a file went.
+fn went(store: &Store, inode: InodeId, at: WallMs) {
+    let at = UnixTime { seconds: (at.0 / 1000).cast_signed(), nanoseconds: 0 };
+    store.write(|transaction| transaction.touch_node(inode, at, None)).unwrap();
+}
+
+fn unname(store: &Store) {
+    let (parent, name) = photo();
+    does(store, Operation::Remove { parent, name, directory: false });
+}
+
 #[test]
 fn removed_files_stay_as_long_as_their_retention() {
     let scratch = Scratch::new();
     let store = &scratch.store;
     let cut = cut(store, &noise(1, 1 << 20));
     let content = cut.content.clone();
-    let at = (InodeId::ROOT, EntryName::new(b"photo").unwrap());
-    let does = |operation| {
-        let context = Context { now: NOW, tag: Tag(1) };
-        store.write(|transaction| apply(transaction, context, operation)).unwrap().node
-    };
-    let (parent, name) = at.clone();
-    let (user, group) = (Owner::Person, Owner::Person);
-    let create = Operation::Create { parent, name, kind: Kind::File, mode: 0o644, user, group };
-    let inode = does(create).unwrap().key();
-    does(Operation::Publish {
-        inode,
-        context: VersionVector::new(),
-        parents: Vec::new(),
-        content: content.clone(),
-        mtime: UnixTime::default(),
-        mark: Mark::Closed,
-    });
+    let inode = photographed(store, content.clone());
     drop(cut);
     let late = WallMs(NOW.0 + 100 * DAY_MS);
     assert_eq!(store.collect(late, DAY_MS).unwrap().chunks, 0, "it has its name");
-    let (parent, name) = at;
-    does(Operation::Remove { parent, name, directory: false });
+    unname(store);
     // Whoever removed it has a slow clock: here it went just now.
-    let went = |at: WallMs| {
-        let at = UnixTime { seconds: (at.0 / 1000).cast_signed(), nanoseconds: 0 };
-        store.write(|transaction| transaction.touch_node(inode, at, None)).unwrap();
-    };
-    went(late);
+    went(store, inode, late);
     assert_eq!(store.collect(late, DAY_MS).unwrap().chunks, 0);
-    went(NOW);
+    went(store, inode, NOW);
     assert_eq!(store.collect(WallMs(NOW.0 + DAY_MS), DAY_MS).unwrap().chunks, 0);
     assert_eq!(read_all(store, &content), noise(1, 1 << 20));
     assert!(store.collect(late, DAY_MS).unwrap().freed_bytes >= 1 << 20);
+}
+
+#[test]
+fn what_is_here_stays_until_what_took_its_place_is() {
+    let late = WallMs(NOW.0 + 100 * DAY_MS);
+    let (before, after) = (noise(1, 1 << 20), noise(2, 1 << 20));
+    for saved_by_a_rename in [false, true] {
+        let scratch = Scratch::new();
+        let store = &scratch.store;
+        let cut_before = cut(store, &before);
+        let mut inode = photographed(store, cut_before.content.clone());
+        drop(cut_before);
+        if saved_by_a_rename {
+            unname(store);
+            went(store, inode, NOW);
+            inode = photographed(store, described(&after));
+        } else {
+            revise(store, inode, described(&after));
+        }
+        assert_eq!(store.collect(late, DAY_MS).unwrap().chunks, 0, "{saved_by_a_rename}");
+        assert_eq!(read_all(store, &described(&before)), before);
+        let cut_after = cut(store, &after);
+        let state = store.snapshot().unwrap().inode(inode).unwrap().unwrap();
+        let version = state.inode.latest().unwrap().dot;
+        store.write(|transaction| transaction.mark_complete(inode, version)).unwrap();
+        drop(cut_after);
+        assert!(store.collect(late, DAY_MS).unwrap().freed_bytes >= 1 << 20, "{saved_by_a_rename}");
+        assert_eq!(read_all(store, &described(&after)), after);
+    }
 }
 
 #[test]
