@@ -32,6 +32,13 @@ impl OpenFile {
     pub(super) fn writing(&self) -> RwLockWriteGuard<'_, FileState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Keeps what was written to it for the next start, as if it had been fsynced.
+    pub(super) fn keep(&self) -> Result<(), StoreError> {
+        let _kept = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let overlay = self.writing().overlay.clone();
+        overlay.map_or(Ok(()), |overlay| overlay.sync())
+    }
 }
 
 impl Share {

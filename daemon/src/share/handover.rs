@@ -74,10 +74,7 @@ impl Share {
         }
         let (last_handle, mut files) = self.files.left();
         files.retain(|(file, _)| {
-            let _kept = file.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-            let overlay = file.writing().overlay.clone();
-            let kept = overlay.map_or(Ok(()), |overlay| overlay.sync());
-            let kept = kept.inspect_err(|error| {
+            let kept = file.keep().inspect_err(|error| {
                 tracing::error!(cause = %kith_error_chain(error), "an open file can't go on");
             });
             kept.is_ok()

@@ -397,9 +397,7 @@ impl Share {
         // What could not be published, or still is being published, is kept as if it had been fsynced,
         // and published at the next start.
         for file in self.files.unsettled() {
-            let _kept = file.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-            let overlay = file.writing().overlay.clone();
-            if let Some(Err(error)) = overlay.map(|overlay| overlay.sync()) {
+            if let Err(error) = file.keep() {
                 storage(&error);
             }
         }

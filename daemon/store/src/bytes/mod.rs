@@ -150,8 +150,8 @@ impl Bytes {
 
     /// Whether all overlays that are in use are in the index as they are.
     pub(crate) fn is_kept(&self) -> bool {
-        let overlays = self.overlays().into_iter().filter_map(|overlay| overlay.upgrade());
-        overlays.into_iter().all(|overlay| overlay.state().is_kept())
+        let mut overlays = self.overlays().into_iter().filter_map(|overlay| overlay.upgrade());
+        overlays.all(|overlay| overlay.state().is_kept())
     }
 
     /// The staging files that nobody reads any more, and those whose rows are durably gone.
